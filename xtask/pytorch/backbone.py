@@ -3,7 +3,8 @@
 int8 and int4 in the ways that PyTorch and its libraries know: products of bfloat16 rows with packed weights
 (`packed`), weights that a compiler widens (`plain`), float32 rows that are rounded (`dynamic`), bfloat16 rows that
 are rounded, with PyTorch's product of int8 matrices (`rounded`), or those of the library torchao (`torchao`). Ours
-rounds rows, as `dynamic` and `rounded` do; the others round weights only.
+rounds rows, as `dynamic` and `rounded` do; the others round weights only. torchao also has a product of int8 rows with
+int4 weights on a CPU, which its published wheels do not contain.
 """
 
 import importlib.util
@@ -93,7 +94,10 @@ def quantized(model, weights, way):
         if weights == "int8":
             ao.quantize_(model, ao.Int8WeightOnlyConfig())
         else:
-            ao.quantize_(model, ao.Int4WeightOnlyConfig(group_size=GROUP))
+            # The one for a CPU; that of `quantization` wants a GPU.
+            from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+            ao.quantize_(model, PrototypeInt4WeightOnlyConfig(group_size=GROUP))
     elif way == "dynamic":
         if weights == "int4":
             sys.exit("left out: dynamic quantization has no int4")

@@ -7,6 +7,7 @@ emptied), `memory` (peak of the process) and `grown` (peak without what the proc
 `--device cuda`      runs it on a GPU
 `--compile`          torch.compile with inductor; what only infers with frozen weights, on the CPU
 `--cpp`              inductor's calls of kernels in C++ too
+`--max-autotune`     inductor tries several kernels for each product, on the CPU its own in C++, and keeps the fastest
 `--optimizer NAME`   AdamW as `foreach` (default), `fused`, or `flat`: fused, all parameters in one piece
 `--fused`            the same as `--optimizer fused`
 `--processes N`      parts of the batch in processes of their own on parts of the cores; gradients by gloo
@@ -23,6 +24,7 @@ A way that is not there ends with a line `left out: ...`.
 
 import contextlib
 import functools
+import importlib.metadata
 import json
 import math
 import os
@@ -34,13 +36,14 @@ import time
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # No folders beside the script.
 sys.dont_write_bytecode = True
 
 from backbone import decoding
 from codec import streaming
-from models import Head, ImageLm, MllmLm, Pictures, Speech
+from models import Block, Head, ImageLm, MllmLm, Pictures, Speech
 
 # Units before a hot one.
 WARMING = 3
@@ -185,7 +188,31 @@ def prepare(s):
         signal = torch.randn(s["batch"], 1, samples)
         loss = wrap(model.loss)
         return training(model, lambda: loss(signal))
+    if kind == "attention":
+        return attending(s)
     return inferring(inference(s))
+
+
+def attending(s):
+    """A block forward and backward over one long sequence, with gradients of the weights and of the input."""
+    block, length, half = Block(s), s["positions"], s["width"] // s["heads"] // 2
+    angle = torch.arange(length)[:, None] / 10000 ** torch.linspace(0, 1, half)
+    cos, sin = angle.cos(), angle.sin()
+    x = torch.randn(1, length, s["width"], requires_grad=True)
+    run = wrap(block)
+
+    def fused():
+        # The fused kernel or an error: the other one on a CPU would hold all scores at the same time.
+        return sdpa_kernel(SDPBackend.FLASH_ATTENTION) if DEVICE == "cpu" else contextlib.nullcontext()
+
+    def unit():
+        x.grad = None
+        block.zero_grad()
+        with fused(), precision():
+            loss = run(x, cos, sin).square().sum()
+        loss.backward()
+
+    return unit
 
 
 def inference(s):
@@ -238,7 +265,11 @@ def describe():
     if DEVICE == "cuda":
         card = torch.cuda.get_device_name()
         return f"PyTorch {torch.__version__}, CUDA {torch.version.cuda}, on {card}"
-    return f"PyTorch {torch.__version__} on the CPU, {torch.get_num_threads()} threads"
+    try:
+        torchao = f", torchao {importlib.metadata.version('torchao')}"
+    except importlib.metadata.PackageNotFoundError:
+        torchao = ""
+    return f"PyTorch {torch.__version__}{torchao} on the CPU, {torch.get_num_threads()} threads"
 
 
 def resident_bytes(field):
@@ -365,6 +396,7 @@ def main():
         # Weights that do not change are laid out once.
         inductor.freezing = s["kind"] in INFERENCE
         inductor.cpp_wrapper = "--cpp" in sys.argv
+        inductor.max_autotune = "--max-autotune" in sys.argv
     # Times all convolution algorithms in the first units and keeps the fastest.
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)

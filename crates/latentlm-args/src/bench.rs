@@ -6,14 +6,26 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::number::whole;
-use crate::{CacheType, TrainingNumbers, WeightNumbers};
+use crate::{CacheType, PublishedModel, TrainingNumbers, WeightNumbers};
 
 /// Times the generation of one latent at several positions: the backbone with its KV cache, and the head
+///
+/// With --like it times one position of a published model's backbone instead, and prints the bytes that this reads, the
+/// time that they take at the rate of this machine's memory, and how much longer the position takes.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask bench-decode --width 512 --depth 8 --weights int8\n  \
-    cargo xtask bench-decode --cold              with caches that hold nothing of the model")]
+    cargo xtask bench-decode --cold              with caches that hold nothing of the model\n  \
+    cargo xtask bench-decode --like vibevoice-1.5b --weights int4")]
 pub struct BenchDecode {
+    /// Times one position of this model's backbone, all of its blocks, with random weights; wants the CPU
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODEL",
+        conflicts_with_all = ["width", "depth", "heads", "kv_heads", "batch"]
+    )]
+    pub like: Option<PublishedModel>,
     /// Width of the model
     #[arg(long, default_value_t = 512, value_parser = whole(1..=65_536))]
     pub width: usize,
@@ -48,6 +60,8 @@ pub struct BenchDecode {
 
 /// Measures what this CPU can do: operations a second of our products in float32, bfloat16 and int8, and bytes a
 /// second that one core and all cores read
+///
+/// Reads four times the largest cache, but 1 GiB at most, and says where some of that may lie in the cache.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench probe")]
 pub struct BenchProbe {
@@ -138,6 +152,29 @@ mod tests {
         for count in ["0", "100001", "18446744073709551615"] {
             let told = typed(count).map(|_| ()).unwrap_err().to_string();
             assert!(told.contains("1..=100000"), "{told}");
+        }
+    }
+
+    /// A published model has its own.
+    #[test]
+    fn sizes_are_given_once() {
+        let typed = |words: &[&str]| {
+            let words = [&["bench-decode", "--like"][..], words].concat();
+            Typed::try_parse_from(words).map(|typed| typed.bench)
+        };
+        for (name, expected) in [
+            ("vibevoice-1.5b", PublishedModel::Speech1_5B),
+            ("vibevoice-7b", PublishedModel::Speech7B),
+            ("vibevoice-realtime", PublishedModel::Realtime),
+            ("vibevoice-asr", PublishedModel::Recognition),
+        ] {
+            let bench = typed(&[name, "--weights", "int8", "--repeats", "2"]).unwrap();
+            assert_eq!(bench.like, Some(expected));
+            assert_eq!(bench.weights, Some(WeightNumbers::Int8));
+        }
+        for size in ["--width", "--depth", "--heads", "--kv-heads", "--batch"] {
+            let told = typed(&["1.5b", size, "8"]).map(drop).unwrap_err();
+            assert!(told.to_string().contains("cannot be used with"), "{told}");
         }
     }
 }

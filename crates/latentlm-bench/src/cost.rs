@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::Workload;
 use crate::sizes::{
-    CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes, SpeechSizes,
+    AttentionSizes, CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes,
+    SpeechSizes,
 };
 
 /// Bytes of a float32 number.
@@ -95,8 +96,17 @@ impl Workload {
             }
             Self::BackboneDecode(sizes) => position(sizes),
             Self::CodecStream(sizes) => codec_latent(sizes),
+            Self::Attention(sizes) => long_sequence(sizes),
         }
     }
+}
+
+/// Weights of the matrices of a backbone's block.
+fn block_weights(width: usize, heads: usize, kv_heads: usize, mlp_ratio: f64) -> f64 {
+    let inner = swiglu_width(width, mlp_ratio) as f64;
+    let width = width as f64;
+    let key_value = width * width * kv_heads as f64 / heads as f64;
+    2.0 * width * width + 2.0 * key_value + 3.0 * width * inner
 }
 
 /// Weights of the matrices that one position meets.
@@ -112,8 +122,7 @@ impl Weights {
         let width = sizes.width as f64;
         let square = width * width;
         let inner = swiglu_width(sizes.width, sizes.mlp_ratio) as f64;
-        let key_value = square * sizes.kv_heads as f64 / sizes.heads as f64;
-        let block = 2.0 * square + 2.0 * key_value + 3.0 * width * inner;
+        let block = block_weights(sizes.width, sizes.heads, sizes.kv_heads, sizes.mlp_ratio);
         let layer = 3.0 * square + 3.0 * width * inner;
         let projection = sizes.latent_dim as f64 * width;
         Self {
@@ -364,10 +373,7 @@ fn speech_step(sizes: SpeechSizes) -> Cost {
 
 /// One position of a backbone. The KV cache is left out: it is small beside the weights.
 fn position(sizes: DecodeSizes) -> Cost {
-    let width = sizes.width as f64;
-    let inner = swiglu_width(sizes.width, sizes.mlp_ratio) as f64;
-    let key_value = width * width * sizes.kv_heads as f64 / sizes.heads as f64;
-    let block = 2.0 * width * width + 2.0 * key_value + 3.0 * width * inner;
+    let block = block_weights(sizes.width, sizes.heads, sizes.kv_heads, sizes.mlp_ratio);
     let weights = sizes.depth as f64 * block;
     let bytes = sizes.weights.bytes() * weights;
     let cost = Cost {
@@ -389,15 +395,30 @@ fn position(sizes: DecodeSizes) -> Cost {
     }
 }
 
+/// A block forward and backward over one sequence. Weights are read in both passes, and their gradients are written.
+fn long_sequence(sizes: AttentionSizes) -> Cost {
+    let weights = block_weights(sizes.width, sizes.heads, sizes.kv_heads, sizes.mlp_ratio);
+    let positions = sizes.positions as f64;
+    let pairs = positions * (positions + 1.0) / 2.0;
+    // Scores, and sums over values.
+    let attention = 2.0 * sizes.width as f64 * pairs;
+    Cost {
+        operations: PASSES * 2.0 * (positions * weights + attention),
+        bytes: 3.0 * NUMBER * weights,
+        distinct_bytes: 2.0 * NUMBER * weights,
+        ..Cost::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use burn::module::Module;
     use burn::tensor::Device;
-    use latentlm::core::LatentCodecConfig;
+    use latentlm::core::{CausalBackboneConfig, LatentCodecConfig};
 
     use super::*;
-    use crate::sizes::{CODEC, CodecHalves, DEFAULT, MLLM, PICTURE, SPEECH};
-    use crate::{codec, image, mllm, picture, speech};
+    use crate::sizes::{CODEC, CodecHalves, DEFAULT, LONG, MLLM, PICTURE, SPEECH};
+    use crate::{attention, codec, image, mllm, picture, speech};
 
     /// What the products are counted from is the model that runs.
     #[test]
@@ -500,6 +521,29 @@ mod tests {
                 assert_eq!(rounded, exact);
             }
         }
+    }
+
+    /// Three passes over the block's weights at two positions, and over three pairs of four numbers, scores and sums.
+    #[test]
+    fn a_long_sequence_is_counted_as_by_hand() {
+        let sizes = AttentionSizes {
+            positions: 2,
+            width: 4,
+            heads: 2,
+            kv_heads: 1,
+            mlp_ratio: 24.0,
+        };
+        let weights = 32.0 + 16.0 + 3.0 * 4.0 * 64.0;
+        let cost = Workload::Attention(sizes).cost(Precision::F32);
+        assert_eq!(cost.operations, 6.0 * (2.0 * weights + 3.0 * 4.0 * 2.0));
+        assert_eq!(
+            (cost.bytes, cost.distinct_bytes),
+            (12.0 * weights, 8.0 * weights)
+        );
+        // Nothing but matrices.
+        let block = attention::config(LONG).init(&Device::default());
+        let cost = Workload::Attention(LONG).cost(Precision::F32);
+        assert_eq!(cost.bytes, 12.0 * block.num_params() as f64);
     }
 
     #[test]

@@ -22,12 +22,14 @@
 //!
 //! Letters in shapes: `B` batch, `T` latents, `Z` numbers a latent.
 
+mod attention;
 mod backbone;
 mod caches;
 mod checksum;
 mod codec;
 mod cost;
 mod decode;
+mod drawn;
 mod image;
 mod inputs;
 mod kernels;
@@ -38,15 +40,16 @@ pub mod scaling;
 mod sizes;
 mod speech;
 
+pub use backbone::{BackboneWork, PositionTimes, position_times};
 pub use caches::{CacheFlush, Caches};
 pub use checksum::{ChecksumTimes, checksum_times};
 pub use cost::Cost;
 pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
-pub use probe::{Limits, probe_limits};
+pub use probe::{Limits, MOST_READ_BYTES, cache_note, probe_limits, reading_rate};
 pub use sizes::{
-    CodecHalves, CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes, PictureSizes,
-    SpeechSizes,
+    AttentionSizes, CodecHalves, CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes,
+    PictureSizes, SpeechSizes,
 };
 
 use burn::tensor::Device;
@@ -54,7 +57,7 @@ use latentlm::core::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::inputs::{Inputs, timed};
-use crate::sizes::{BACKBONE, BASE, CODEC, DEFAULT, HEAD, MLLM, PICTURE, SIXTEEN, SPEECH};
+use crate::sizes::{BACKBONE, BASE, CODEC, DEFAULT, HEAD, LONG, MLLM, PICTURE, SIXTEEN, SPEECH};
 
 /// A prepared workload: every call does one unit of work and waits for it.
 pub type Unit = Box<dyn FnMut()>;
@@ -86,10 +89,12 @@ pub enum Workload {
     BackboneDecode(DecodeSizes),
     /// One latent of a stream through the published speech codec.
     CodecStream(CodecSizes),
+    /// A block of a backbone forward and backward over one long sequence.
+    Attention(AttentionSizes),
 }
 
 /// All workloads by name, in the order of the table.
-pub const WORKLOADS: [(&str, Workload); 20] = [
+pub const WORKLOADS: [(&str, Workload); 21] = [
     ("image-lm-step", Workload::ImageLmStep(DEFAULT)),
     ("image-lm-step-base", Workload::ImageLmStep(BASE)),
     ("mllm-step", Workload::MllmLmStep(MLLM)),
@@ -128,6 +133,7 @@ pub const WORKLOADS: [(&str, Workload); 20] = [
         "codec-both-bf16",
         codec_with(CodecHalves::Both, Precision::Bf16),
     ),
+    ("attention-16k", Workload::Attention(LONG)),
 ];
 
 const fn backbone_with(weights: DecodeWeights) -> Workload {
@@ -162,6 +168,7 @@ impl Workload {
             Self::SpeechDecode(sizes) => speech::decode(sizes, inputs),
             Self::BackboneDecode(sizes) => backbone::decode(sizes, inputs),
             Self::CodecStream(sizes) => codec::stream(sizes, inputs),
+            Self::Attention(sizes) => attention::step(sizes, with_gradients),
         };
         Box::new(move || {
             timed(&device, &mut unit);
@@ -234,6 +241,12 @@ mod tests {
             Workload::SpeechDecode(speech),
             Workload::BackboneDecode(backbone),
             Workload::CodecStream(codec),
+            Workload::Attention(AttentionSizes {
+                positions: 5,
+                width: 32,
+                heads: 4,
+                ..LONG
+            }),
         ] {
             let mut unit = workload.prepare(Precision::F32, &Device::default());
             unit();

@@ -10,7 +10,7 @@ use latentlm::RandomStream;
 use latentlm_kernels::{MULTIPLY_ADDS, at_once, linear, multiply_add, shards_of, wrapping_sum};
 use serde::Serialize;
 
-use crate::backbone::in_memory;
+use crate::drawn::drawn_weight;
 use crate::inputs::timed;
 use crate::sizes::DecodeWeights;
 
@@ -30,8 +30,12 @@ const ENOUGH_S: f64 = 0.1;
 const INPUTS: usize = 4096;
 /// Their outputs are a multiple of this.
 const OUTPUTS: usize = 64;
-/// Least bytes of weights that are read: four times the caches of a small machine.
+/// Least bytes that are read: four times the caches of a small machine.
 const LEAST_BYTES: usize = 1 << 27;
+/// Most bytes that are read: a virtual machine may report the cache of a whole server, of which it has a part.
+pub const MOST_READ_BYTES: usize = 1 << 30;
+/// Bytes that are read over those of the largest cache, if that is allowed: little of them stays.
+const TIMES_CACHE: usize = 4;
 /// Side of a matrix that fills a quarter of a gigabyte.
 const SIDE: usize = 8192;
 const KINDS: [(&str, DecodeWeights); 3] = [
@@ -55,6 +59,33 @@ pub struct Limits {
     pub one_core_bytes_per_s: f64,
     /// Bytes of the largest cache.
     pub cache_bytes: f64,
+    /// Bytes that the rates of bytes were measured with.
+    pub read_bytes: f64,
+}
+
+/// Bytes to read for the rate of memory, where the largest cache has so many.
+fn bytes_to_read(cache_bytes: usize) -> usize {
+    let wanted = cache_bytes.saturating_mul(TIMES_CACHE);
+    wanted.clamp(LEAST_BYTES, MOST_READ_BYTES)
+}
+
+/// A line that says that a cache may hold some of the bytes that are read again and again; `None` if it holds a quarter
+/// of them at most.
+pub fn cache_note(read_bytes: usize, cache_bytes: usize) -> Option<String> {
+    let mebibytes = |bytes: usize| bytes.div_ceil(1 << 20);
+    let part = if read_bytes <= cache_bytes {
+        "all"
+    } else {
+        "some"
+    };
+    (read_bytes < cache_bytes.saturating_mul(TIMES_CACHE)).then(|| {
+        format!(
+            "note: {part} of the {} MiB that are read may lie in the largest cache, which has {} MiB as the system \
+             reports it: memory may be slower",
+            mebibytes(read_bytes),
+            mebibytes(cache_bytes)
+        )
+    })
 }
 
 /// Measures the limits of a CPU. Takes about half a minute; `tell` gets a line as soon as it is measured.
@@ -77,11 +108,12 @@ pub fn probe_limits(device: &Device, cache_bytes: usize, mut tell: impl FnMut(&s
         "fused multiply-adds of float32: {:.0} GFLOP/s",
         fused / 1e9
     ));
-    // Four times the largest cache, so that little of it stays.
-    let bytes = LEAST_BYTES.max(cache_bytes.saturating_mul(4));
+    let bytes = bytes_to_read(cache_bytes);
+    if let Some(note) = cache_note(bytes, cache_bytes) {
+        tell(&note);
+    }
     for (name, weights) in KINDS {
-        let all_cores = read_rate(device, weights, bytes, false).unwrap_or(0.0);
-        let one_core = read_rate(device, weights, bytes, true).unwrap_or(0.0);
+        let [one_core, all_cores] = read_rates(device, weights, bytes).unwrap_or_default();
         tell(&format!(
             "one row with weights in {name}: {:.1} GB/s on one core, {:.1} GB/s on all",
             one_core / 1e9,
@@ -107,6 +139,7 @@ pub fn probe_limits(device: &Device, cache_bytes: usize, mut tell: impl FnMut(&s
         bytes_per_s: together,
         one_core_bytes_per_s: alone,
         cache_bytes: cache_bytes as f64,
+        read_bytes: bytes as f64,
     }
 }
 
@@ -123,8 +156,18 @@ pub(crate) fn memory_rate(device: &Device) -> f64 {
     let bytes = 4.0 * (SIDE * SIDE) as f64;
     let read = bytes / shortest(device, || x.clone().sum());
     let both = shortest(device, || x.clone().mul_scalar(0.5));
-    let row = read_rate(device, DecodeWeights::F32, bytes as usize, false);
-    read.max(2.0 * bytes / both).max(row.unwrap_or(0.0))
+    let row = read_rates(device, DecodeWeights::F32, bytes as usize);
+    let [_, row] = row.unwrap_or_default();
+    read.max(2.0 * bytes / both).max(row)
+}
+
+/// Bytes a second that all cores together read, of `bytes` bytes or as many as are read at least or most: the faster of a
+/// sum and of a product of one row. Takes a second or two.
+pub fn reading_rate(device: &Device, bytes: usize) -> f64 {
+    let bytes = bytes.clamp(LEAST_BYTES, MOST_READ_BYTES);
+    let row = read_rates(device, DecodeWeights::F32, bytes);
+    let [_, row] = row.unwrap_or_default();
+    row.max(sum_rate(threads(device), bytes, device))
 }
 
 /// Shortest of some runs, in seconds, after one that is not timed.
@@ -138,8 +181,8 @@ fn factors(sizes: [usize; 3], weights: DecodeWeights, device: &Device) -> Option
     let [rows, inputs, outputs] = sizes;
     let mut random = RandomStream::new(0);
     let x = random.normal([rows, inputs], device);
-    let weight = random.normal([inputs, outputs], device);
-    Some([x, in_memory(weight, weights)?])
+    let weight = drawn_weight([inputs, outputs], weights, &mut random, device)?;
+    Some([x, weight])
 }
 
 /// Threads that work at the same time.
@@ -205,25 +248,23 @@ fn large_rate(device: &Device, weights: DecodeWeights) -> Option<f64> {
     Some(best)
 }
 
-/// Bytes a second of the weights that a product of one row reads: on one core if `alone`, or else on all.
-fn read_rate(device: &Device, weights: DecodeWeights, bytes: usize, alone: bool) -> Option<f64> {
+/// Bytes a second of the weights that a product of one row reads: on one core, and on all. The weights have `bytes` bytes
+/// or a little less.
+fn read_rates(device: &Device, weights: DecodeWeights, bytes: usize) -> Option<[f64; 2]> {
     let line = INPUTS as f64 * weights.bytes();
-    let outputs = ((bytes as f64 / line) as usize).next_multiple_of(OUTPUTS);
+    let outputs = (bytes as f64 / line) as usize / OUTPUTS * OUTPUTS;
+    let sizes = [INPUTS, outputs.max(OUTPUTS)];
     let x = Tensor::<2>::ones([1, INPUTS], device);
-    let weight = Tensor::<2>::full([INPUTS, outputs], 0.5, device);
-    let pair = [x, in_memory(weight, weights)?];
+    let weight = drawn_weight(sizes, weights, &mut RandomStream::new(0), device)?;
+    let pair = [x, weight];
     let row = |[x, weight]: [Tensor<2>; 2]| {
         linear(x, weight, None);
     };
-    let seconds = shortest(device, || {
-        if alone {
-            // Threads of their own, of which one has nothing to do.
-            at_once(vec![Some(pair.clone()), None], |pair| pair.map(row));
-        } else {
-            row(pair.clone());
-        }
-    });
-    Some(line * outputs as f64 / seconds)
+    // Threads of their own, of which one has nothing to do.
+    let alone = || at_once(vec![Some(pair.clone()), None], |pair| pair.map(row));
+    let one_core = shortest(device, alone);
+    let all_cores = shortest(device, || row(pair.clone()));
+    Some([one_core, all_cores].map(|seconds| line * sizes[1] as f64 / seconds))
 }
 
 #[cfg(test)]
@@ -236,14 +277,16 @@ mod tests {
     fn products_and_reading_have_rates() {
         let device = Device::default();
         for (name, weights) in KINDS {
-            let one_core = read_rate(&device, weights, 1 << 20, true);
+            let read = read_rates(&device, weights, 1 << 20);
             let cached = cached_rate(&device, weights);
             // A build without kernels has no products with int8 weights.
-            let Some((one_core, cached)) = one_core.zip(cached) else {
+            let Some((read, cached)) = read.zip(cached) else {
                 assert_eq!(weights, DecodeWeights::Int8);
                 continue;
             };
-            assert!(one_core > 1e6 && one_core < 1e12, "{name}: {one_core}");
+            for rate in read {
+                assert!(rate > 1e6 && rate < 1e13, "{name}: {rate}");
+            }
             assert!(cached > 1e7 && cached < 1e15, "{name}: {cached}");
         }
         let fused = fused_rate(&device);
@@ -251,6 +294,32 @@ mod tests {
         for threads in [1, 3] {
             let sum = sum_rate(threads, 1 << 20, &device);
             assert!(sum > 1e6 && sum < 1e13, "{threads} threads: {sum}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_small_machine_holds() {
+        const MEBIBYTE: usize = 1 << 20;
+        for (cache, expected) in [
+            (0, LEAST_BYTES),
+            (32 * MEBIBYTE, 128 * MEBIBYTE),
+            (64 * MEBIBYTE, 256 * MEBIBYTE),
+            (480 * MEBIBYTE, 1024 * MEBIBYTE),
+            (usize::MAX, 1024 * MEBIBYTE),
+        ] {
+            assert_eq!(bytes_to_read(cache), expected, "{cache}");
+        }
+        for (cache, part) in [
+            (64, None),
+            (256, None),
+            (257, Some("some of the 1024 MiB")),
+            (480, Some("has 480 MiB as the system reports it")),
+            (1024, Some("all of the 1024 MiB")),
+        ] {
+            let note = cache_note(1024 * MEBIBYTE, cache * MEBIBYTE);
+            assert_eq!(note.is_some(), part.is_some(), "{cache}: {note:?}");
+            let (note, part) = (note.unwrap_or_default(), part.unwrap_or_default());
+            assert!(note.contains(part), "{cache}: {note}");
         }
     }
 }

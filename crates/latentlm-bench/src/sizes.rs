@@ -142,6 +142,21 @@ pub struct DecodeSizes {
     pub weights: DecodeWeights,
 }
 
+/// Sizes of a block of a backbone that reads one long sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AttentionSizes {
+    /// Positions.
+    pub positions: usize,
+    /// Width.
+    pub width: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Feed-forward ratio.
+    pub mlp_ratio: f64,
+}
+
 /// The model of `configs/image/mnist.toml`.
 pub const DEFAULT: ImageSizes = ImageSizes {
     classes: 10,
@@ -288,4 +303,13 @@ pub const CODEC: CodecSizes = CodecSizes {
     depths: [3, 3, 3, 3, 3, 3, 8],
     halves: CodecHalves::Both,
     weights: Precision::F32,
+};
+
+/// A block over 16,384 positions, whose attention is three quarters of the products.
+pub const LONG: AttentionSizes = AttentionSizes {
+    positions: 16_384,
+    width: 512,
+    heads: 8,
+    kv_heads: 2,
+    mlp_ratio: 4.0,
 };

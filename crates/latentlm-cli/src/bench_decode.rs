@@ -12,8 +12,17 @@ use crate::sampling::small_weights;
 
 const POSITIONS: [usize; 5] = [16, 64, 128, 192, 256];
 
-/// Prints a table with one line per position.
+/// Prints a table with one line per position, or what `--like` asks for.
 pub fn run(args: BenchDecode) -> Result<()> {
+    #[cfg(feature = "published")]
+    if let Some(model) = args.like {
+        return crate::bench_like::run(&args, model);
+    }
+    #[cfg(not(feature = "published"))]
+    anyhow::ensure!(
+        args.like.is_none(),
+        "this binary was built without --like; build it with the feature published"
+    );
     let device = device(&args.device)?;
     let sizes = LmSizes::new()
         .with_width(args.width)

@@ -5,6 +5,8 @@
 mod bench_decode;
 #[cfg(feature = "bench")]
 mod bench_kernels;
+#[cfg(all(feature = "bench", feature = "published"))]
+mod bench_like;
 #[cfg(feature = "bench")]
 mod bench_probe;
 #[cfg(feature = "bench")]

@@ -5,14 +5,19 @@ use latentlm_published::{Dialect, RandomOptions, RandomSizes, StoredDType, make_
 
 use crate::phase;
 
-/// Makes the folder, and prints its content.
-pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
-    let sizes = match args.model {
+/// Sizes of a published model.
+pub(crate) fn sizes(model: PublishedModel) -> RandomSizes {
+    match model {
         PublishedModel::Speech1_5B => RandomSizes::speech_1_5b(),
         PublishedModel::Speech7B => RandomSizes::speech_7b(),
         PublishedModel::Realtime => RandomSizes::realtime(),
         PublishedModel::Recognition => RandomSizes::recognition(),
-    };
+    }
+}
+
+/// Makes the folder, and prints its content.
+pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
+    let sizes = sizes(args.model);
     let options = RandomOptions {
         dialect: if args.transformers {
             Dialect::Transformers

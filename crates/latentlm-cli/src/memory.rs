@@ -11,6 +11,12 @@ pub fn memory_bytes() -> Option<u64> {
     status_bytes("VmRSS:")
 }
 
+/// Memory of this machine, in bytes. `None` if the system does not report it.
+#[cfg(all(feature = "bench", feature = "published"))]
+pub fn machine_memory_bytes() -> Option<f64> {
+    latentlm_eval::memory_bytes(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
 fn status_bytes(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with(field))?;

@@ -145,11 +145,11 @@ pub fn compare_fast_tts(
     let config = &recipe.fast_tts;
     let measure = |path: &Path, sample: SampleOptions| -> Result<Values> {
         let evaluate = EvaluateSpeechOptions {
-            weights: None,
             samples: config.samples,
             // The same texts and noise for all.
             seed: recipe.seed(),
             sample,
+            weights: None,
             judges: judges.clone(),
             hard_texts: 0,
             held_out_voices: None,
@@ -177,10 +177,10 @@ pub fn compare_fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<
     let config = &recipe.fast_mllm;
     let measure = |path: &Path, sample: SampleOptions| -> Result<Values> {
         let evaluate = EvaluateOptions {
-            weights: None,
             samples: config.samples,
             seed: recipe.seed(),
             sample,
+            weights: None,
             phase: phases(options.progress),
         };
         let measured = evaluate_mllm(path, &evaluate, &options.device)?;

@@ -1,6 +1,7 @@
 //! Sizes of the published models: their configuration and the list of their tensors, with the names of the
 //! original repository.
 
+use latentlm_backbone::{BackboneConfig, RopeLayout};
 use latentlm_vibevoice::SpeechTokens;
 use serde_json::{Value, json};
 
@@ -118,6 +119,18 @@ impl RandomSizes {
             context: 131_072,
             ..Self::speech_7b()
         }
+    }
+
+    /// The language model's blocks with the norm behind them, both parts of [`Member::Realtime`] as one.
+    pub fn backbone(&self) -> BackboneConfig {
+        BackboneConfig::new(self.width, self.depth, self.heads)
+            .with_kv_heads(self.kv_heads)
+            .with_mlp_width(self.inner)
+            .with_norm_weight(true)
+            .with_qkv_bias(true)
+            .with_rope_layout(RopeLayout::HalfSplit)
+            .with_rope_theta(1e6)
+            .with_condition_layer(false)
     }
 
     /// `config.json` in the original's format.
@@ -365,6 +378,10 @@ impl List {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LanguageModelJson;
+    use burn::module::Module;
+    use burn::tensor::Device;
+    use latentlm_core::CausalBackboneConfig;
     use std::collections::BTreeMap;
     use std::path::Path;
 
@@ -400,6 +417,32 @@ mod tests {
         let realtime = RandomSizes::realtime();
         let upper = count(&realtime, "model.tts_language_model") as f64 / 1e6;
         assert!((upper - 298.0).abs() < 1.0, "{upper}");
+    }
+
+    /// What a folder's configuration makes, and as many parameters as the list of tensors has.
+    #[test]
+    fn backbones_are_those_of_the_configuration() {
+        for sizes in [
+            RandomSizes::speech_1_5b(),
+            RandomSizes::speech_7b(),
+            RandomSizes::realtime(),
+            RandomSizes::recognition(),
+        ] {
+            let json = sizes.config(StoredDType::Bfloat16)["decoder_config"].clone();
+            let json: LanguageModelJson = serde_json::from_value(json).unwrap();
+            let backbone = sizes.backbone();
+            assert_eq!(backbone, json.backbone());
+            let parts = ["language_model.layers.", "language_model.norm."];
+            let mut tensors = sizes.tensors();
+            tensors.retain(|(name, _)| parts.iter().any(|part| name.contains(part)));
+            let counts = tensors
+                .iter()
+                .map(|(_, shape)| shape.iter().product::<usize>());
+            let expected: usize = counts.sum();
+            // Parameters are not made before they are used.
+            let counted = backbone.init(&Device::default()).num_params();
+            assert_eq!(counted, expected, "{}", sizes.member);
+        }
     }
 
     /// The shapes of a reference case, which has the original's names.

@@ -19,6 +19,8 @@ pub(super) struct Limits {
     one_core_bytes_per_s: f64,
     /// Bytes of the largest cache.
     cache_bytes: f64,
+    /// Bytes that the rates of bytes were measured with.
+    read_bytes: f64,
 }
 
 /// Lower bounds of what a unit of work computes, reads and writes, as `bench-worker` counts it.
@@ -73,6 +75,7 @@ impl Limits {
             bytes_per_s: number(&found, "bytes_per_s"),
             one_core_bytes_per_s: number(&found, "one_core_bytes_per_s"),
             cache_bytes: number(&found, "cache_bytes"),
+            read_bytes: number(&found, "read_bytes"),
         })
     }
 
@@ -84,12 +87,26 @@ impl Limits {
         format!(
             "limits: {:.0} GFLOP/s in float32, {:.0} in bfloat16, {:.0} in int8; {:.1} GB/s on one core, {:.1} GB/s on all. \
              Those of bfloat16 and int8 are our own products': a processor may do more. Float32 and bytes are the best of \
-             our products, a loop of fused multiply-adds, and a loop of sums",
+             our products, a loop of fused multiply-adds, and a loop of sums{}",
             self.operations_per_s / 1e9,
             self.bf16_operations_per_s / 1e9,
             self.int8_operations_per_s / 1e9,
             self.one_core_bytes_per_s / 1e9,
-            self.bytes_per_s / 1e9
+            self.bytes_per_s / 1e9,
+            self.of_a_cache()
+        )
+    }
+
+    /// What is added if a large cache may hold some of the bytes that were read.
+    fn of_a_cache(&self) -> String {
+        if self.read_bytes >= 4.0 * self.cache_bytes {
+            return String::new();
+        }
+        let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
+        format!(
+            ". {:.0} MiB were read, and the system reports a cache of {:.0} MiB: memory may be slower",
+            mebibytes(self.read_bytes),
+            mebibytes(self.cache_bytes)
         )
     }
 
@@ -157,6 +174,7 @@ mod tests {
         bytes_per_s: 1e9,
         one_core_bytes_per_s: 5e8,
         cache_bytes: 3e7,
+        read_bytes: 1.2e8,
     };
 
     #[test]
@@ -206,9 +224,22 @@ mod tests {
     }
 
     #[test]
+    fn a_cache_that_may_have_been_measured_is_named() {
+        assert!(!LIMITS.line().contains("MiB"), "{}", LIMITS.line());
+        let large = Limits {
+            cache_bytes: f64::from(480 << 20),
+            read_bytes: f64::from(1 << 30),
+            ..LIMITS
+        };
+        let told =
+            ". 1024 MiB were read, and the system reports a cache of 480 MiB: memory may be slower";
+        assert!(large.line().ends_with(told), "{}", large.line());
+    }
+
+    #[test]
     fn numbers_are_read_by_their_names() {
         let limits = r#"{"operations_per_s":2e9,"bf16_operations_per_s":4e9,"int8_operations_per_s":0.0,
-            "bytes_per_s":1e9,"one_core_bytes_per_s":5e8,"cache_bytes":3e7}"#;
+            "bytes_per_s":1e9,"one_core_bytes_per_s":5e8,"cache_bytes":3e7,"read_bytes":1.2e8}"#;
         assert_eq!(Limits::read(limits).unwrap(), LIMITS);
         let cost = Cost::read(
             r#"{"operations":1.0,"bf16_operations":2.0,"int8_operations":3.0,"bytes":4.0,"distinct_bytes":5.0}"#,

@@ -7,7 +7,10 @@ use latentlm_args::say;
 use super::limits::Limit;
 use super::side::Measured;
 
-/// A column of the other side.
+/// Factor over the limit up to which a row meets it.
+const MET: f64 = 1.2;
+
+/// A column beside ours.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Column {
     /// The way that was timed, e.g. `eager`.
@@ -21,6 +24,8 @@ pub(super) struct Column {
 pub(super) struct Row {
     pub(super) workload: String,
     pub(super) ours: Option<Measured>,
+    /// Ours in float32, in a run in bfloat16.
+    pub(super) exact: Option<Column>,
     /// Eager, compiled, and the fastest way of a trial, as far as they were asked for.
     pub(super) others: Vec<Column>,
     pub(super) limit: Option<Limit>,
@@ -43,13 +48,12 @@ impl Row {
     }
 
     /// The line of the table against PyTorch: ours, eager, compiled, best, which that is, ratio to it, the limit,
-    /// what limits, the factor over it, memory of ours, of eager PyTorch and of the best.
+    /// what limits, the factor over it, whether it is met, memory of ours, of eager PyTorch and of the best.
     pub(super) fn against_pytorch(&self) -> String {
         let ours = self.ours.map(|ours| ours.milliseconds);
         let best = self.best();
-        let mut line = format!("| {} |", self.workload);
+        let mut line = format!("| {} |{}", self.workload, self.own_times());
         for time in [
-            ours,
             self.milliseconds("eager"),
             self.milliseconds("compiled"),
             best.map(|(_, measured)| measured.milliseconds),
@@ -74,7 +78,7 @@ impl Row {
     /// The line of the table of ours alone, or against Burn's operations.
     pub(super) fn of_ours(&self) -> String {
         let ours = self.ours.map(|ours| ours.milliseconds);
-        let mut line = format!("| {} | {} |", self.workload, shown(ours, 2));
+        let mut line = format!("| {} |{}", self.workload, self.own_times());
         for column in &self.others {
             let theirs = column.measured.map(|theirs| theirs.milliseconds);
             let ratio = ours.zip(theirs).map(|(ours, theirs)| ours / theirs);
@@ -89,13 +93,30 @@ impl Row {
         line
     }
 
-    /// Cells of the limit, of what limits, and of our factor over it.
+    /// Cells of our time, and in a run in bfloat16 of our time in float32 and of the ratio to it.
+    fn own_times(&self) -> String {
+        let ours = self.ours.map(|ours| ours.milliseconds);
+        let mut cells = format!(" {} |", shown(ours, 2));
+        if let Some(exact) = &self.exact {
+            let exact = exact.measured.map(|exact| exact.milliseconds);
+            let ratio = ours.zip(exact).map(|(ours, exact)| ours / exact);
+            let _ = write!(cells, " {} | {} |", shown(exact, 2), shown(ratio, 2));
+        }
+        cells
+    }
+
+    /// Cells of the limit, of what limits, of our factor over it, and of whether it is met.
     fn limits(&self) -> String {
         let ours = self.ours.map(|ours| ours.milliseconds);
         let limit = self.limit.map(|limit| limit.milliseconds);
         let over = ours.zip(limit).map(|(ours, limit)| ours / limit);
         let of = self.limit.map_or("n/a", |limit| limit.of);
-        format!(" {} | {of} | {} |", shown(limit, 2), shown(over, 2))
+        let met = match over {
+            Some(over) if over <= MET => "yes",
+            Some(_) => "no",
+            None => "n/a",
+        };
+        format!(" {} | {of} | {} | {met} |", shown(limit, 2), shown(over, 2))
     }
 }
 
@@ -138,6 +159,7 @@ mod tests {
         Row {
             workload: "work".into(),
             ours,
+            exact: None,
             others: others.iter().map(column).collect(),
             limit: Some(Limit {
                 milliseconds: 2.0,
@@ -154,16 +176,16 @@ mod tests {
         for (others, expected) in [
             (
                 &[eager, compiled, best][..],
-                "| work | 3.00 | 6.00 | 4.00 | 2.50 | compiled, flat | 1.20 | 2.00 | bytes | 1.50 | 8 | 8 | 8 |",
+                "| work | 3.00 | 6.00 | 4.00 | 2.50 | compiled, flat | 1.20 | 2.00 | bytes | 1.50 | no | 8 | 8 | 8 |",
             ),
             // A way that was fastest in the trial may be slower in the end.
             (
                 &[eager, compiled, ("compiled, flat", measured(4.5))],
-                "| work | 3.00 | 6.00 | 4.00 | 4.00 | compiled | 0.75 | 2.00 | bytes | 1.50 | 8 | 8 | 8 |",
+                "| work | 3.00 | 6.00 | 4.00 | 4.00 | compiled | 0.75 | 2.00 | bytes | 1.50 | no | 8 | 8 | 8 |",
             ),
             (
                 &[eager],
-                "| work | 3.00 | 6.00 | n/a | 6.00 | eager | 0.50 | 2.00 | bytes | 1.50 | 8 | 8 | 8 |",
+                "| work | 3.00 | 6.00 | n/a | 6.00 | eager | 0.50 | 2.00 | bytes | 1.50 | no | 8 | 8 | 8 |",
             ),
         ] {
             assert_eq!(row(measured(3.0), others).against_pytorch(), expected);
@@ -175,11 +197,11 @@ mod tests {
         let others = [("eager", None), ("compiled", measured(4.0))];
         assert_eq!(
             row(measured(3.0), &others).against_pytorch(),
-            "| work | 3.00 | n/a | 4.00 | 4.00 | compiled | 0.75 | 2.00 | bytes | 1.50 | 8 | n/a | 8 |"
+            "| work | 3.00 | n/a | 4.00 | 4.00 | compiled | 0.75 | 2.00 | bytes | 1.50 | no | 8 | n/a | 8 |"
         );
         assert_eq!(
             row(None, &others).against_pytorch(),
-            "| work | n/a | n/a | 4.00 | 4.00 | compiled | n/a | 2.00 | bytes | n/a | n/a | n/a | 8 |"
+            "| work | n/a | n/a | 4.00 | 4.00 | compiled | n/a | 2.00 | bytes | n/a | n/a | n/a | n/a | 8 |"
         );
         let nothing = Row {
             limit: None,
@@ -187,7 +209,39 @@ mod tests {
         };
         assert_eq!(
             nothing.against_pytorch(),
-            "| work | 3.00 | n/a | n/a | n/a | n/a | n/a | n/a | n/a | n/a | 8 | n/a | n/a |"
+            "| work | 3.00 | n/a | n/a | n/a | n/a | n/a | n/a | n/a | n/a | n/a | 8 | n/a | n/a |"
+        );
+    }
+
+    #[test]
+    fn a_limit_is_met_within_a_fifth() {
+        for (milliseconds, cells) in [
+            (1.9, "| 0.95 | yes |"),
+            (2.4, "| 1.20 | yes |"),
+            (2.42, "| 1.21 | no |"),
+        ] {
+            let line = row(measured(milliseconds), &[]).of_ours();
+            assert!(line.contains(cells), "{line}");
+        }
+    }
+
+    /// A codec has no bfloat16 products in training, so none beside float32.
+    #[test]
+    fn bfloat16_stands_beside_our_own_float32() {
+        let beside = |exact, others: &[(&str, Option<Measured>)]| Row {
+            exact: Some(Column {
+                name: "float32".into(),
+                measured: exact,
+            }),
+            ..row(measured(3.0), others)
+        };
+        assert_eq!(
+            beside(measured(4.0), &[("eager", measured(6.0))]).against_pytorch(),
+            "| work | 3.00 | 4.00 | 0.75 | 6.00 | n/a | 6.00 | eager | 0.50 | 2.00 | bytes | 1.50 | no | 8 | 8 | 8 |"
+        );
+        assert_eq!(
+            beside(None, &[]).of_ours(),
+            "| work | 3.00 | n/a | n/a | 2.00 | bytes | 1.50 | no | 8 |"
         );
     }
 
@@ -195,11 +249,11 @@ mod tests {
     fn ours_alone_and_against_burn_has_limits_too() {
         assert_eq!(
             row(measured(3.0), &[]).of_ours(),
-            "| work | 3.00 | 2.00 | bytes | 1.50 | 8 |"
+            "| work | 3.00 | 2.00 | bytes | 1.50 | no | 8 |"
         );
         assert_eq!(
             row(measured(3.0), &[("Burn", measured(6.0))]).of_ours(),
-            "| work | 3.00 | 6.00 | 0.50 | 2.00 | bytes | 1.50 | 8 | 8 |"
+            "| work | 3.00 | 6.00 | 0.50 | 2.00 | bytes | 1.50 | no | 8 | 8 |"
         );
     }
 }

@@ -113,7 +113,9 @@ pub(super) fn other_ways(workload: &str, on_gpu: bool) -> Vec<Way> {
         return vec![Way::new("compiled, fused", "--compile --optimizer fused")];
     }
     let cores = available_parallelism().map_or(1, usize::from);
-    let has_batch = !is_stream(workload) && !workload.starts_with("backbone");
+    let has_batch = !is_stream(workload)
+        && !workload.starts_with("backbone")
+        && !workload.starts_with("attention");
     let mut ways = Vec::new();
     for &(name, flags) in named_ways(workload) {
         ways.push(Way::new(name, flags));
@@ -194,15 +196,34 @@ fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
             ("rounded rows", "--linear rounded"),
             ("compiled, rounded rows", "--compile --cpp --linear rounded"),
             ("compiled, torchao", "--compile --linear torchao"),
+            ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
+            (
+                "autotuned, torchao",
+                "--compile --max-autotune --linear torchao",
+            ),
         ],
         "backbone-int4" => &[
             ("compiled, C++ calls", "--compile --cpp"),
             ("compiled, torchao", "--compile --linear torchao"),
+            ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
+            (
+                "autotuned, torchao",
+                "--compile --max-autotune --linear torchao",
+            ),
         ],
-        "backbone-f32" | "backbone-bf16" => &[("compiled, C++ calls", "--compile --cpp")],
+        "backbone-f32" | "backbone-bf16" => &[
+            ("compiled, C++ calls", "--compile --cpp"),
+            ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
+        ],
+        // No optimizer.
+        "attention-16k" => &[("autotuned", "--compile --max-autotune")],
         "conv-codec-step" => &[
             ("flat", "--optimizer flat"),
             ("compiled, flat", "--compile --optimizer flat"),
+            (
+                "autotuned, flat",
+                "--compile --max-autotune --optimizer flat",
+            ),
             (
                 "compiled, flat, channels first",
                 "--compile --optimizer flat --layout first",
@@ -215,12 +236,20 @@ fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
                 "compiled, flat, channels last",
                 "--compile --optimizer flat --layout last",
             ),
+            (
+                "autotuned, flat, channels last",
+                "--compile --max-autotune --optimizer flat --layout last",
+            ),
         ],
         _ => &[
             ("fused", "--optimizer fused"),
             ("flat", "--optimizer flat"),
             ("compiled, fused", "--compile --optimizer fused"),
             ("compiled, flat", "--compile --optimizer flat"),
+            (
+                "autotuned, flat",
+                "--compile --max-autotune --optimizer flat",
+            ),
         ],
     }
 }
@@ -247,6 +276,7 @@ mod tests {
             "backbone-int4",
             "codec-decode-f32",
             "codec-both-bf16",
+            "attention-16k",
         ] {
             let mut ways = other_ways(workload, false);
             ways.extend([Way::eager(), Way::compiled()]);
@@ -281,13 +311,37 @@ mod tests {
         assert!(way.unwrap().keeps_freed_memory && preload.ends_with("libiomp5.so"));
     }
 
-    /// A stream of one signal has no batch to share out.
+    /// Inductor's search among kernels, where a unit is a step of training or reads a large model.
+    #[test]
+    fn training_and_large_backbones_are_autotuned() {
+        for (workload, tuned) in [
+            ("image-lm-step", true),
+            ("head-step", true),
+            ("conv-codec-step", true),
+            ("speech-codec-step", true),
+            ("backbone-f32", true),
+            ("backbone-bf16", true),
+            ("backbone-int8", true),
+            ("backbone-int4", true),
+            ("attention-16k", true),
+            ("sample-64", false),
+            ("speech-decode", false),
+        ] {
+            let mut ways = named_ways(workload).iter();
+            let found = ways.any(|(_, flags)| flags.contains("--max-autotune"));
+            assert_eq!(found, tuned, "{workload}");
+        }
+    }
+
+    /// A stream of one signal has no batch to share out, and one sequence has none.
     #[test]
     fn only_batches_are_shared_out() {
         for (workload, shared) in [
             ("image-lm-step", true),
             ("speech-decode", false),
             ("codec-encode-bf16", false),
+            ("backbone-f32", false),
+            ("attention-16k", false),
         ] {
             let ways = other_ways(workload, false);
             let several = available_parallelism().is_ok_and(|count| count.get() > 1);

@@ -262,6 +262,10 @@ fn wrong_words_are_named() {
         (&["eval-image", "--steps", "1000"], "1..=999"),
         (&["bench-decode", "--width", "0"], "1..=65536"),
         (
+            &["bench-decode", "--like", "vibevoice-2b"],
+            "'vibevoice-2b'",
+        ),
+        (
             &["data", "espeak", "--out", "a", "--speakers", "45"],
             "1..=44",
         ),
