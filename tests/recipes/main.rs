@@ -207,6 +207,25 @@ fn the_default_comparisons_are_the_shipped_files() {
     assert!(message.to_string().contains("codes"), "{message}");
 }
 
+/// Checks of several keys are those of the model, which has a table in the recipe.
+#[test]
+fn comparisons_name_keys_as_they_are_written() {
+    fn refuses<R: Recipe>(table: &str) {
+        let change = format!("{table}.sample.steps=1000");
+        let message = R::resolve(None, &[change]).unwrap_err().to_string();
+        let keys = [".sample.steps", ".lm.num_train_timesteps"];
+        for key in keys.map(|key| format!("{table}{key}")) {
+            assert!(message.contains(&key), "{}: {message}", R::COMMAND);
+        }
+    }
+    refuses::<CompareRecipe>("image");
+    refuses::<CompareMllmRecipe>("mllm");
+    refuses::<CompareTtsRecipe>("speech");
+    refuses::<SigmaRecipe>("image");
+    refuses::<HeadsRecipe>("image");
+    refuses::<LatentsRecipe>("image");
+}
+
 #[test]
 fn rivals_have_as_many_parameters() {
     let (recipe, device, classes) = (CompareRecipe::default(), Device::default(), 10);

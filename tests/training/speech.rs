@@ -333,6 +333,34 @@ fn a_corpus_with_broken_files_trains_on_the_rest_and_lists_them() {
     }
 }
 
+/// `data check` names silent recordings; training on the rest would end as a success.
+#[test]
+fn a_corpus_that_is_half_silent_is_refused_before_its_first_step() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = dir.path().join("corpus");
+    fs::create_dir(&corpus).unwrap();
+    let mut lines = String::new();
+    for (index, split) in ["train", "train", "train", "test"].iter().enumerate() {
+        let level = if index < 2 { 0.0 } else { 0.2 };
+        let tone: Vec<f32> = (0..8000).map(|i| level * (i as f32 * 0.1).sin()).collect();
+        write_wav(&corpus.join(format!("{index}.wav")), &tone, 16_000).unwrap();
+        lines +=
+            &format!(r#"{{"audio": "{index}.wav", "text": "word {index}", "split": "{split}"}}"#);
+        lines += "\n";
+    }
+    fs::write(corpus.join("metadata.jsonl"), lines).unwrap();
+    let path = dir.path().join("r");
+    let refused = run(&path, &tiny(&corpus, &["data.composed=0"]), false, false);
+    let message = refused.unwrap_err().to_string();
+    for part in [
+        "2 of 4 samples can't be used",
+        "0.wav: is silent: no sample is louder",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!path.exists(), "nothing is left behind");
+}
+
 /// Names of the recordings that a finished run left out.
 fn left_out(end: &RunEnd) -> Vec<String> {
     let RunEnd::Finished { skipped, .. } = end else {

@@ -91,7 +91,11 @@ impl Trained<'_> {
             project.find_recipe(config)?;
         }
         for text in &self.training.overrides {
-            overrides::split(text)?;
+            // Without the recipe's keys there is no example of one.
+            overrides::split(text).map_err(|error| match project.keys(self.table) {
+                Ok(keys) => error.with_example(&keys),
+                Err(_) => error,
+            })?;
         }
         if let Some(from) = &self.training.from {
             project.find_run(from, self.command)?;

@@ -52,6 +52,7 @@ fn sampling(args: CompareSampling) -> Result<()> {
         phase: phase::begin,
     };
     phase::show();
+    phase::begin("reading the run and its data");
     let table = compare_sampling(&path, &options, &device)?;
     phase::begin("");
     say!("{}", std::fs::read_to_string(&table)?);

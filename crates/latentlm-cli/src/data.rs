@@ -11,6 +11,7 @@ use latentlm_compose::{
 use latentlm_data::speech::{SpeechDataset, check_speech_within, read_sentences};
 use latentlm_data::{ClipSpec, ReadOptions, Split, check_clips, check_with, is_pictures};
 use latentlm_pipelines::SpeechLimits;
+use latentlm_train::{ProgressMode, reading};
 
 /// Number of clips or utterances between two lines of progress.
 const SHOWN_EVERY: usize = 1000;
@@ -106,6 +107,11 @@ fn voices(args: DataVoices) -> Result<()> {
     Ok(())
 }
 
+/// Reads a dataset. While that takes long, lines say how much of it is read.
+fn told_while<T>(read: impl FnOnce() -> T) -> T {
+    reading("reading data", ProgressMode::Plain, read)
+}
+
 fn check(args: &DataCheck) -> Result<()> {
     let path: &Path = &args.path;
     let pictures = ReadOptions::default();
@@ -125,7 +131,7 @@ fn check(args: &DataCheck) -> Result<()> {
             rate_hz: args.clip_rate,
             ..clip_spec(3)
         };
-        let report = check_clips(path, spec, &options)?;
+        let report = told_while(|| check_clips(path, spec, &options))?;
         say!("{report}");
         report.problems.len()
     } else if !is_pictures(path) && SpeechDataset::is_speech(path) {
@@ -135,11 +141,11 @@ fn check(args: &DataCheck) -> Result<()> {
             max_lines: args.max_lines,
             max_samples: args.max_samples,
         };
-        let report = check_speech_within(path, limits.bounds(args.outside))?;
+        let report = told_while(|| check_speech_within(path, limits.bounds(args.outside)))?;
         say!("{report}");
         report.problems.len()
     } else {
-        let report = check_with(path, &options)?;
+        let report = told_while(|| check_with(path, &options))?;
         say!("{report}");
         report.problems.len()
     };

@@ -63,6 +63,7 @@ impl<R: Recipe> Evaluation<R> {
         evaluate: impl FnOnce(&Path, &EvaluateOptions, &Device) -> Result<M, EvalError>,
     ) -> Result<M> {
         phase::show();
+        phase::begin("reading the run and its data");
         let measured = evaluate(&self.path, &self.options, &self.device)?;
         phase::begin("");
         Ok(measured)

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &MakeModel) -> anyhow::Result<()> {
         seed: args.seed,
         ..RandomOptions::default()
     };
-    phase::show();
+    phase::show_long();
     phase::begin("drawing weights");
     let made = make_random(&sizes, &args.out, options)?;
     phase::begin("");

@@ -11,7 +11,7 @@ pub(crate) fn run(args: &Quantize) -> anyhow::Result<()> {
         QuantizedNumbers::Int8 => WeightBits::Eight,
         QuantizedNumbers::Int4 => WeightBits::Four,
     };
-    phase::show();
+    phase::show_long();
     phase::begin("quantizing the backbone");
     let done = quantize_folder(&args.model, &args.out, bits)?;
     phase::begin("");

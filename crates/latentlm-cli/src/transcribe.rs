@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Transcribe) -> Result<()> {
     prompt.check(options.max_positions)?;
     let weights = weight_type(args.weights, args.precision, &args.device)?;
     let numbers = cache_numbers(args.kv_cache, &args.device)?;
-    phase::show();
+    phase::show_long();
     phase::begin("reading the model");
     let mut model = load_asr(&args.model, weights, &device(&args.device)?)?;
     model.backbone.set_cache_numbers(numbers);

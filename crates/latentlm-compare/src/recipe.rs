@@ -12,7 +12,8 @@ use latentlm_baselines::{
     MllmVqLmConfig, TokenOptions, TransfusionNetwork, VqCodecConfig, VqLmConfig,
 };
 use latentlm_pipelines::{
-    CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, declare_recipe,
+    CodecTables, ImageRecipe, LmConfig, MllmRecipe, PipelineError, Recipe, checked_within,
+    declare_recipe,
 };
 use serde::{Deserialize, Serialize};
 
@@ -186,12 +187,18 @@ impl DenoiserRecipe {
 
 impl CompareRecipe {
     fn check(&self) -> Result<(), PipelineError> {
-        self.image.check_together()?;
+        self.check_as("image")
+    }
+
+    /// Checks it as the recipe of a comparison whose table `model` has the keys of the images.
+    fn check_as(&self, model: &str) -> Result<(), PipelineError> {
+        let checked = self.image.check_together();
+        checked_within::<ImageRecipe, _>(&format!("{model}."), checked)?;
         self.dit.check::<DitNetwork>(&self.image)?;
         self.transfusion.check::<TransfusionNetwork>(&self.image)?;
         self.vq_codec().validate().map_err(wrong)?;
         self.vq_lm(1).validate().map_err(wrong)?;
-        check_precision("image", &self.image.lm)
+        check_precision(model, &self.image.lm)
     }
 
     /// The vector-quantized codec: the networks of the image codec.
@@ -208,9 +215,9 @@ impl CompareRecipe {
 
 impl CompareMllmRecipe {
     fn check(&self) -> Result<(), PipelineError> {
-        self.mllm.check_together()?;
+        checked_within::<MllmRecipe, _>("mllm.", self.mllm.check_together())?;
         check_precision("mllm", &self.mllm.lm)?;
-        self.images().check_together()?;
+        self.images().check_as("mllm")?;
         self.transfusion
             .check::<TransfusionNetwork>(&self.mllm.image())?;
         self.vq_lm(1).validate().map_err(wrong)?;

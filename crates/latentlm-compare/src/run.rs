@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use latentlm_eval::Judge;
 use latentlm_pipelines::{ImageData, read_all, read_evenly};
 use latentlm_train::{
-    Context, Result, RunEnd, RunOptions, TrainError, check_memory, check_parameters, encode,
+    Context, Result, RunEnd, RunOptions, TrainError, check_memory, check_parameters, encode, phases,
 };
 
 use super::documents::Documents;
@@ -65,6 +65,8 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
     }
     let held_out_count = test.len();
     let held_out = read_all(test, &context.device)?;
+    let phase = phases(context.options.progress);
+    phase("training the judge on real pictures, unless that was done");
     let judge = Judge::kept(&context.run.file(JUDGE), context.data.pictures(), held_out)?;
     if !train_all::<S>(&mut context, &judge, codec, vq_codec)? {
         return Ok(RunEnd::Stopped);

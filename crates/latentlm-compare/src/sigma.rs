@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
 use latentlm_eval::{EvaluateOptions, ImageEvaluation, line_chart, stack};
-use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, declare_recipe};
+use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within, declare_recipe};
 use latentlm_train::{Result, RunEnd, RunOptions, phases, train_image};
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,8 @@ declare_recipe! {
 impl SigmaRecipe {
     fn check(&self) -> Result<(), PipelineError> {
         for noise_std in self.scales() {
-            self.variant(noise_std).check_together()?;
+            let checked = self.variant(noise_std).check_together();
+            checked_within::<ImageRecipe, _>("image.", checked)?;
         }
         if self.noise_stds.is_empty() || !self.noise_stds.is_sorted_by(|a, b| a < b) {
             let reason = "noise_stds must have one value at least, and rise";

@@ -14,10 +14,11 @@ use latentlm_eval::{
     evaluate_speech, unshown,
 };
 use latentlm_pipelines::{
-    PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, TrainingData,
+    PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, SpeechRecipe, TrainingData,
 };
 use latentlm_train::{
-    Result, RunEnd, RunOptions, TrainError, check_memory, encode_speech, open_run, train_speech,
+    Result, RunEnd, RunOptions, TrainError, check_memory, encode_speech, open_run, phases, reading,
+    train_speech,
 };
 use serde::{Deserialize, Serialize};
 
@@ -102,17 +103,26 @@ pub fn compare_tts(
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
     check_memory(&recipe.speech, 1, &options)?;
-    let data = SpeechData::open(&recipe.codes())?;
+    let opened = reading("opening data", options.progress, || {
+        SpeechData::open(&recipe.codes())
+    });
+    let within =
+        |error: PipelineError| TrainError::from(error).within::<SpeechRecipe>(&options.within);
+    let data = opened.map_err(within)?;
     let vocabulary = data.tokenizer(&recipe.speech)?.vocabulary();
     let entries = entries(&recipe, vocabulary, &options.device)?;
     let folder = open_run(&recipe, &options)?;
     let fingerprints = [data.fingerprint(), data.test.fingerprint()].concat();
+    let measured_as = |sample| EvaluateSpeechOptions {
+        phase: phases(options.progress),
+        ..evaluation(&recipe, &judges, sample)
+    };
     let mut measured = Vec::with_capacity(entries.len());
     for (frames, own) in recipe.frames_per_latent.iter().zip(&entries) {
         let part = options.part(&own.name);
         let path = part.path.clone();
         let speech = recipe.latentlm(*frames);
-        let evaluate = evaluation(&recipe, &judges, speech.sample_options());
+        let evaluate = measured_as(speech.sample_options());
         if train_speech(speech, part)? == RunEnd::Stopped {
             return Ok(RunEnd::Stopped);
         }
@@ -131,7 +141,7 @@ pub fn compare_tts(
         if !train_code_lm(recipe.of_group(*group), &samples, part)? {
             return Ok(RunEnd::Stopped);
         }
-        let evaluate = evaluation(&recipe, &judges, SampleOptions::default());
+        let evaluate = measured_as(SampleOptions::default());
         let conditions = conditions(&recipe, &fingerprints, &evaluate);
         measured.push(measured_once(&path, conditions, || {
             evaluate_code_speech(&path, &evaluate, &options.device)

@@ -7,7 +7,7 @@ use latentlm::backbone::BackboneConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
 use latentlm_baselines::{CodeLmConfig, CodeOptions, DenoiserSizes};
 use latentlm_pipelines::{
-    CodecTables, PipelineError, Recipe, SpeechRecipe, TokenWeights, declare_recipe,
+    CodecTables, PipelineError, Recipe, SpeechRecipe, TokenWeights, checked_within, declare_recipe,
 };
 use latentlm_train::{LmPlan, LmRecipe};
 use serde::{Deserialize, Serialize};
@@ -119,10 +119,13 @@ impl CompareTtsRecipe {
             let reason = "speech.sample.steps_last must be 0: what a second costs is counted with equal steps";
             return Err(PipelineError::config(reason));
         }
+        let within = |speech: SpeechRecipe| {
+            checked_within::<SpeechRecipe, _>("speech.", speech.check_together())
+        };
         for frames in &self.frames_per_latent {
-            self.latentlm(*frames).check_together()?;
+            within(self.latentlm(*frames))?;
         }
-        self.codes().check_together()?;
+        within(self.codes())?;
         self.rival.drawing.validate().map_err(wrong)?;
         for group in self.groups.iter().chain([&self.rival.group]) {
             let config = self.of_group(*group).code_lm(1);

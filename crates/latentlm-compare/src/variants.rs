@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn::config::Config;
 use latentlm::core::bundle::io_error;
 use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by};
-use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe};
+use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within};
 use latentlm_train::{
     EncodedPictures, Result, RunEnd, RunOptions, StartedRun, check_memory, encode, open_run,
     phases, take_codec, train_image, train_image_lm,
@@ -141,9 +141,9 @@ impl Variants<'_> {
     /// # Errors
     /// If a name is unknown, or overrides do not fit the recipe.
     pub(crate) fn check(&self) -> Result<(), PipelineError> {
-        self.image.check_together()?;
+        checked_within::<ImageRecipe, _>("image.", self.image.check_together())?;
         for variant in self.chosen()? {
-            self.recipe(variant, 0)?;
+            checked_within::<ImageRecipe, _>("image.", self.recipe(variant, 0))?;
         }
         Ok(())
     }

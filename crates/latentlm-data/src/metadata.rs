@@ -378,11 +378,11 @@ pub(crate) fn list_metadata(
     Ok(listing)
 }
 
-/// Refuses a dataset with a table to learn texts from, if no sample has one (`has_text`) and there is one class alone: all
-/// samples would have the same caption.
+/// Refuses a dataset to learn texts from, if no sample has one (`has_text`) and there is one class alone: all samples would
+/// have the same caption.
 ///
 /// # Errors
-/// As said, with the keys of the table; or if it can't be read.
+/// As said, with the keys of the table, or what a table needs if there is none; or if the table can't be read.
 pub fn check_texts(path: &Path, classes: &[String], has_text: bool) -> Result<(), DataError> {
     if has_text || classes.len() > 1 {
         return Ok(());
@@ -390,7 +390,11 @@ pub fn check_texts(path: &Path, classes: &[String], has_text: bool) -> Result<()
     // Pictures and clips have the same tables.
     let tables = tables(path, &PICTURES)?;
     let Some(table) = tables.first() else {
-        return Ok(());
+        // Captions may lie there in files that are not read: `1.txt`, `captions.csv`, `metadata.parquet`.
+        let reason = "no captions were found, and all samples are of one class: every sample would have the same \
+                      caption. Captions are read from `metadata.jsonl` in this folder, a line for each sample with \
+                      `file_name` and `text`, such as {\"file_name\": \"1.png\", \"text\": \"a cat\"}";
+        return Err(DataError::malformed(path, reason));
     };
     let head = read_head(&table.path)?;
     let keys = if table.is_csv() {
@@ -549,12 +553,17 @@ mod tests {
     }
 
     #[test]
-    fn captions_under_another_key_are_refused_with_the_keys_there_are() {
+    fn data_of_one_caption_are_refused_with_what_captions_need() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let classes = ["all".to_owned(), "cat".to_owned()];
         let check = |count: usize, has_text| check_texts(dir.path(), &classes[..count], has_text);
-        check(1, false).unwrap();
+        let told = check(1, false).unwrap_err().to_string();
+        for part in ["no captions were found", "`metadata.jsonl`", "`text`"] {
+            assert!(told.contains(part), "{told}");
+        }
+        check(1, true).unwrap();
+        check(2, false).unwrap();
         for (name, text) in [
             (
                 "metadata.csv",

@@ -10,6 +10,7 @@ use latentlm_media::decode_whole;
 use crate::error::DataError;
 use crate::folder::{Entry, Source};
 use crate::options::ReadOptions;
+use crate::read_count::ReadCount;
 use crate::sheet::Sheets;
 
 /// Decodes every sample. Returns width and height in pixels, or the error, in the order of the entries.
@@ -21,13 +22,14 @@ pub(crate) fn verify(
     on_all_threads(entries, |entry| size(entry, sheets, options))
 }
 
-/// Results of `work` for every item, in their order.
+/// Results of `work` for every item, in their order. Items are counted ([`ReadCount`]).
 pub(crate) fn on_all_threads<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> R + Sync,
 ) -> Vec<R> {
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let next = AtomicUsize::new(0);
+    let count = ReadCount::begin(items.len());
     let found = Mutex::new(Vec::with_capacity(items.len()));
     let share = || {
         let mut own = Vec::new();
@@ -37,6 +39,7 @@ pub(crate) fn on_all_threads<T: Sync, R: Send>(
                 break;
             };
             own.push((index, work(item)));
+            count.add();
         }
         if let Ok(mut found) = found.lock() {
             found.extend(own);

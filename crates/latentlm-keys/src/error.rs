@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::keys::KeyError;
+use crate::keys::{KeyError, Keys};
 
 /// Largest number of dots in a key. Recipes nest three levels deep; the limit keeps a mistyped key from
 /// becoming thousands of nested tables.
@@ -37,8 +37,13 @@ pub enum RecipeError {
         error: KeyError,
     },
     /// An override that is not `key=value`.
-    #[error("override `{0}` is not of the form key=value, e.g. lm_train.steps=200")]
-    NotKeyValue(String),
+    #[error("override `{text}` is not of the form key=value{example}")]
+    NotKeyValue {
+        /// The override.
+        text: String,
+        /// Such as `, e.g. lm_train.steps=200`, with a key of the recipe; empty where the recipe is not known.
+        example: String,
+    },
     /// An override with more dots in its key than any recipe has.
     #[error("override `{text}`: a key has at most {most} dots, not {dots}", most = MOST_DOTS)]
     DeepKey {
@@ -49,8 +54,7 @@ pub enum RecipeError {
     },
     /// An override with invalid characters in its key.
     #[error(
-        "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them, e.g. \
-         lm_train.steps"
+        "override `{0}`: a key is words of letters, digits, `_` and `-` with dots between them"
     )]
     OddKey(String),
     /// A configuration that can't be converted from or to TOML.
@@ -61,4 +65,17 @@ pub enum RecipeError {
         /// What is wrong.
         message: String,
     },
+}
+
+impl RecipeError {
+    /// This error, with one of `keys` as an example where that helps. A comparison has the keys of a model in a table.
+    pub fn with_example(mut self, keys: &Keys) -> Self {
+        let mut names = keys.iter().map(|(name, _)| name);
+        if let Self::NotKeyValue { example, .. } = &mut self
+            && let Some(key) = names.find(|name| name.ends_with("lm_train.steps"))
+        {
+            *example = format!(", e.g. {key}=200");
+        }
+        self
+    }
 }

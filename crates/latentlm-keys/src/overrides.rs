@@ -23,12 +23,13 @@ pub use crate::error::MOST_DOTS;
 /// # Errors
 /// If there is no `=`, or no valid key before it.
 pub fn split(text: &str) -> Result<(&str, &str), RecipeError> {
-    let Some((key, value)) = text.split_once('=') else {
-        return Err(RecipeError::NotKeyValue(shown(text)));
-    };
+    let (key, value) = text.split_once('=').unwrap_or_default();
     let (key, value) = (key.trim(), value.trim());
     if key.is_empty() {
-        return Err(RecipeError::NotKeyValue(shown(text)));
+        return Err(RecipeError::NotKeyValue {
+            text: shown(text),
+            example: String::new(),
+        });
     }
     let dots = key.matches('.').count();
     if dots > MOST_DOTS {

@@ -89,7 +89,7 @@ pub fn lay(
             .map_err(|error| RecipeError::Key { origin, error })?;
     }
     for text in overrides {
-        let table = overrides::parse(text)?;
+        let table = overrides::parse(text).map_err(|error| error.with_example(keys))?;
         keys.lay(&mut base, table)
             .map_err(|error| RecipeError::Key {
                 origin: format!("override `{}`", shown(text)),
@@ -267,6 +267,25 @@ mod tests {
             let message = overrides(&[text]).unwrap_err().to_string();
             assert!(message.contains(part), "{text}: {message}");
             assert!(!message.contains('\n'), "{text}: {message}");
+        }
+    }
+
+    /// A comparison has the keys of a model in a table.
+    #[test]
+    fn the_example_of_an_override_is_a_key_of_the_recipe() {
+        let steps = "lm_train.steps = { type = \"integer\", default = 1, help = \"Steps\" }";
+        for (keys, example) in [
+            (steps.to_owned(), "key=value, e.g. lm_train.steps=200"),
+            (
+                format!("[image]\n{steps}"),
+                "key=value, e.g. image.lm_train.steps=200",
+            ),
+            (String::new(), "key=value"),
+        ] {
+            let keys = Keys::parse(&keys).unwrap();
+            let laid = lay(&keys, Table::new(), Path::new(""), None, &["steps".into()]);
+            let message = laid.unwrap_err().to_string();
+            assert!(message.ends_with(example), "{message}");
         }
     }
 

@@ -56,6 +56,7 @@ mod tensors;
 mod text;
 #[cfg(feature = "video")]
 mod video;
+mod within;
 
 pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
@@ -84,6 +85,7 @@ pub use tensors::{draw_latents, host_values, label_tensor};
 pub use text::{TextVocabulary, TokenizerConfig};
 #[cfg(feature = "video")]
 pub use video::*;
+pub use within::{checked_within, keys_within};
 
 /// A checkpoint's vocabulary.
 pub const TOKENIZER: &str = "tokenizer.json";

@@ -11,7 +11,7 @@ use latentlm_pipelines::{
     TrainingData, changed_keys,
 };
 
-use crate::error::Result;
+use crate::error::{Result, TrainError};
 use crate::options::RunOptions;
 use crate::progress::{self, Progress};
 use crate::spread::DataParallel;
@@ -83,16 +83,21 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
         open_data: impl FnOnce(&R) -> Result<D>,
     ) -> Result<Self> {
         let mut started = StartedRun::open(&recipe, &options)?;
-        let data = open_data(&recipe)?;
+        let shown = options.progress;
+        let within = |error: TrainError| error.within::<R>(&options.within);
+        let opened = progress::reading("opening data", shown, || open_data(&recipe));
+        let data = opened.map_err(within)?;
         let mut notes = std::mem::take(&mut started.notes);
         if !options.resume || options.accept_changed_data {
-            notes.extend(data.check()?);
+            let checked = progress::reading("checking data", shown, || data.check());
+            notes.extend(checked.map_err(|error| within(error.into()))?);
         }
         let run = started.run.clone();
         if !options.resume {
             run.set_recipe(&recipe)?;
         }
-        notes.extend(compare_data(&run, &data, &options)?);
+        let compare = || compare_data(&run, &data, &options);
+        notes.extend(progress::reading("taking hashes of data", shown, compare)?);
         let mut context = Self {
             fingerprint: data.fingerprint(),
             report: None,
@@ -359,10 +364,9 @@ mod tests {
 
     use super::*;
     use burn::train::Interrupter;
-    use latentlm_data::{Content, Sample, sha256};
+    use latentlm_data::{Content, DataError, Sample, sha256};
     use latentlm_pipelines::ImageRecipe;
 
-    use crate::error::TrainError;
     use crate::options::ProgressMode;
 
     /// Data of a run that reads none.
@@ -425,6 +429,30 @@ mod tests {
         fails(true);
         assert!(path.join("config.toml").is_file());
         assert_eq!(open(&path, true, |_| Ok(NoData)), None);
+    }
+
+    /// The data of a comparison's image model: the key is one of the comparison.
+    #[test]
+    fn keys_in_errors_of_data_are_those_of_the_whole_recipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = options(&dir.path().join("r"));
+        options.within = "image.".into();
+        let opened = Context::open(ImageRecipe::default(), options, |_| {
+            let too_many = DataError::TooManyBroken {
+                path: "pictures".into(),
+                broken: 1,
+                total: 2,
+                max_broken: 0.05,
+                first: "1.png: is cut short".into(),
+            };
+            Err::<NoData, _>(too_many.into())
+        });
+        let error = opened.err().unwrap();
+        assert!(
+            error.to_string().contains(" (image.data.max_broken); "),
+            "{error}"
+        );
+        assert!(!error.is_usage());
     }
 
     /// Data of a single sample that training learns this of.

@@ -6,7 +6,7 @@ use burn::store::RecordError;
 use latentlm::core::bundle::BundleError;
 use latentlm_data::DataError;
 use latentlm_eval::EvalError;
-use latentlm_pipelines::PipelineError;
+use latentlm_pipelines::{PipelineError, Recipe, keys_within};
 
 /// What this crate's functions give.
 pub type Result<T, E = TrainError> = std::result::Result<T, E>;
@@ -32,6 +32,14 @@ pub enum TrainError {
     /// A stop while latents were encoded. They are not kept: a resumed run encodes them again.
     #[error("stopped while latents were encoded")]
     Stopped,
+    /// An error of a run within another one, with the names that keys have there.
+    #[error("{message}")]
+    Within {
+        /// What is wrong.
+        message: String,
+        /// Whether it is what a user wrote.
+        is_usage: bool,
+    },
     /// A loss, weights or too many gradients that are not finite: where, and what to do.
     #[error("{0}")]
     NotFinite(String),
@@ -44,8 +52,20 @@ impl TrainError {
             Self::Pipeline(error) => error.is_usage(),
             Self::Eval(error) => error.is_usage(),
             Self::Data(DataError::Text { .. }) => true,
+            Self::Within { is_usage, .. } => *is_usage,
             _ => false,
         }
+    }
+
+    /// This error with keys as they are called in the whole recipe, if a run has a table of it ([`keys_within`]).
+    pub fn within<R: Recipe>(self, table: &str) -> Self {
+        let told = self.to_string();
+        let message = keys_within::<R>(&told, table);
+        if message == told {
+            return self;
+        }
+        let is_usage = self.is_usage();
+        Self::Within { message, is_usage }
     }
 
     /// A value of a recipe that is not possible.

@@ -1,8 +1,10 @@
 //! What a person sees of a stage: Burn's terminal dashboard on a terminal, plain lines in a pipe. Also the progress
-//! of encoding all training samples, which may take hours.
+//! of what comes before its steps: opening data, and encoding all training samples, which may take hours.
 
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use burn::train::metric::{
@@ -10,6 +12,7 @@ use burn::train::metric::{
     SerializedEntry,
 };
 use burn::train::renderer::{MetricState, MetricsRenderer, default_renderer};
+use latentlm_data::ReadCount;
 use latentlm_eval::unshown;
 use latentlm_pipelines::printable;
 
@@ -148,6 +151,47 @@ impl Encoding {
     }
 }
 
+/// Does work that reads a whole dataset, such as opening it. While it takes long, lines say so, and how many samples are read.
+pub fn reading<T>(what: &str, mode: ProgressMode, work: impl FnOnce() -> T) -> T {
+    if mode == ProgressMode::Silent {
+        return work();
+    }
+    reading_shown(what, LINE_EVERY, &|line: &str| say(line, mode), work)
+}
+
+/// [`reading`] with a line to `show` after each time of `every`.
+fn reading_shown<T>(
+    what: &str,
+    every: Duration,
+    show: &(dyn Fn(&str) + Sync),
+    work: impl FnOnce() -> T,
+) -> T {
+    let count = ReadCount::default();
+    let (done, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let (started, own) = (Instant::now(), count.clone());
+        scope.spawn(move || {
+            while ended.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                show(&reading_line(what, own.so_far(), started.elapsed()));
+            }
+        });
+        let result = count.during(work);
+        // Ends the other thread, as a panic of `work` does.
+        drop(done);
+        result
+    })
+}
+
+fn reading_line(what: &str, [read, total]: [usize; 2], elapsed: Duration) -> String {
+    let seconds = minutes(elapsed.as_secs_f64());
+    if read < total {
+        format!("{what}, {read} of {total} samples, {seconds}")
+    } else {
+        // Between two passes, or in one over what has no samples.
+        format!("{what}, {seconds}")
+    }
+}
+
 fn show(renderer: &mut dyn MetricsRenderer, name: &str, value: f64) {
     let name = Arc::new(name.to_owned());
     let id = MetricId::new(name.clone());
@@ -221,6 +265,27 @@ mod tests {
             interrupter: interrupter.clone(),
             within: String::new(),
         }
+    }
+
+    #[test]
+    fn data_that_take_long_are_told_until_they_are_read() {
+        let (told, lines) = mpsc::channel();
+        let told = std::sync::Mutex::new(told);
+        let show = |line: &str| told.lock().unwrap().send(line.to_owned()).unwrap();
+        // Ends only if there are lines while the work goes on.
+        let two = reading_shown("opening data", Duration::from_millis(1), &show, || {
+            [lines.recv().unwrap(), lines.recv().unwrap()]
+        });
+        assert!(two.iter().all(|line| line.starts_with("opening data, ")));
+        let seconds = Duration::from_secs(75);
+        let line = |counts| reading_line("checking data", counts, seconds);
+        assert_eq!(line([0, 0]), "checking data, 1m15s");
+        assert_eq!(line([7, 40]), "checking data, 7 of 40 samples, 1m15s");
+        assert_eq!(line([40, 40]), "checking data, 1m15s");
+        let failed = std::panic::catch_unwind(|| {
+            reading::<()>("opening data", ProgressMode::Plain, || panic!("no data"));
+        });
+        assert!(failed.is_err(), "and it ends");
     }
 
     #[test]

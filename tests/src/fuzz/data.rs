@@ -185,16 +185,28 @@ pub(super) fn sound(scratch: &Path) -> Reader {
     })
 }
 
-/// Recordings as LJSpeech, LibriSpeech and Multilingual LibriSpeech have them, with the input as their table.
+/// The transcript of one of four recordings, where each has a file of its own: LibriTTS's.
+pub(super) const LIBRITTS: &str = "1/2/1_2_0.normalized.txt";
+/// The same of VCTK.
+pub(super) const VCTK: &str = "txt/p1/p1_0.txt";
+
+/// Recordings as LJSpeech, LibriSpeech, LibriTTS, VCTK and Multilingual LibriSpeech have them, with the input as their table
+/// or as one of their transcripts.
 pub(super) fn speech_table(scratch: &Path, name: &str) -> Reader {
     let sound = wav_bytes(&seeds::tone(800), seeds::RATE_HZ);
     for index in 0..4 {
         let beside = match name {
             "transcripts.txt" => format!("audio/7/9/7_9_{index}.flac"),
             "1/2/1-2.trans.txt" => format!("1/2/1-2-000{index}.flac"),
+            LIBRITTS => format!("1/2/1_2_{index}.wav"),
+            VCTK => format!("wav48/p1/p1_{index}.wav"),
             _ => format!("wavs/u{index}.wav"),
         };
         put(&scratch.join(beside), &sound);
+        if [LIBRITTS, VCTK].contains(&name) {
+            let transcript = name.replace("_0.", &format!("_{index}."));
+            put(&scratch.join(transcript), b"some words\n");
+        }
     }
     let (folder, path) = (scratch.to_owned(), scratch.join(name));
     Box::new(move |bytes| {

@@ -138,6 +138,16 @@ fn data_targets() -> Vec<Target> {
             |scratch| data::speech_table(scratch, "transcripts.txt"),
             || seeds::texts(&seeds::MLS),
         ),
+        Target::new(
+            "speech-libritts",
+            |scratch| data::speech_table(scratch, data::LIBRITTS),
+            || seeds::texts(&seeds::TRANSCRIPT),
+        ),
+        Target::new(
+            "speech-vctk",
+            |scratch| data::speech_table(scratch, data::VCTK),
+            || seeds::texts(&seeds::TRANSCRIPT),
+        ),
         Target::new("text", data::text, || seeds::texts(&seeds::PARAGRAPHS)),
         Target::new("sentences", data::sentences, || {
             seeds::texts(&seeds::SENTENCES)
@@ -181,6 +191,7 @@ fn model_targets() -> Vec<Target> {
         .share(50),
         Target::new("voice", model::voice, seeds::voices).share(400),
         Target::new("gguf", model::gguf, seeds::ggufs).share(50),
+        Target::new("codes", model::codes, model::whole_codes),
         Target::new("metrics", model::metrics, seeds::metrics),
         Target::new("transcript", model::transcript, || {
             seeds::texts(&seeds::TRANSCRIPTS)

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm::core::bundle::{BundleWriter, load_module, load_module_from_bytes, save_module};
 use latentlm::{RandomStream, load_lm_from_bytes};
 use latentlm_pipelines::{
     Checkpoint, ImagePipeline, ImageRecipe, Manifest, MetricsLog, MllmRecipe, Recipe, SkippedList,
-    SpeechRecipe, StageConfig, VideoRecipe, series,
+    SpeechRecipe, StageConfig, VideoRecipe, read_codes, read_latents, series, write_codes,
+    write_latents,
 };
 use latentlm_published::{
     WeightBits, WeightType, gguf_tokenizer, load_asr, load_realtime, load_tokenizer,
@@ -333,6 +334,44 @@ pub(super) fn voice(_: &Path) -> Reader {
         ))
         .map(drop)
     })
+}
+
+/// Codebooks, their entries, and numbers of a latent of a speech codec.
+const BOOKS: usize = 3;
+const ENTRIES: usize = 8;
+const DIM: usize = 2;
+
+/// A file of codes or latents of a sound, as `codec decode` takes it.
+pub(super) fn codes(scratch: &Path) -> Reader {
+    let (path, device) = (scratch.join("codes.safetensors"), Device::default());
+    Box::new(move |bytes| {
+        put(&path, bytes);
+        let codes = told(read_codes(&path, BOOKS, ENTRIES, &device)).map(|codes| {
+            let [batch, frames, books] = codes.dims();
+            let fits = batch == 1 && frames > 0 && (1..=BOOKS).contains(&books);
+            assert!(fits, "codes of another shape");
+        });
+        let latents = told(read_latents(&path, DIM, &device)).map(|latents| {
+            assert_eq!(latents.dims()[2], DIM, "latents of another size");
+        });
+        any([codes, latents])
+    })
+}
+
+/// Codes and latents as `codec encode` writes them.
+pub(super) fn whole_codes() -> Vec<Vec<u8>> {
+    let (folder, device) = (
+        tempfile::tempdir().expect("a folder for scratch files"),
+        Device::default(),
+    );
+    let paths = ["codes", "latents"].map(|name| folder.path().join(name));
+    let codes = TensorData::new(vec![0_i64, 7, 3, 1, 5, 2], [1, 2, BOOKS]);
+    let codes = Tensor::<3, Int>::from_data(codes, &device);
+    write_codes(&paths[0], codes).expect("a small file");
+    let latents = TensorData::new(vec![0.5_f32, -1.0, 2.0, 0.0], [1, 2, DIM]);
+    let latents = Tensor::<3>::from_data(latents, &device);
+    write_latents(&paths[1], latents).expect("a small file");
+    paths.iter().map(|path| bytes_of(path)).collect()
 }
 
 /// The log of a run that goes on.

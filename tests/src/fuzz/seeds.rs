@@ -65,6 +65,9 @@ pub(super) const SPEECH_JSONL: [&str; 3] = [
 pub(super) const LIBRISPEECH: [&str; 1] =
     ["1-2-0000 SOME WORDS\n1-2-0001 AND MORE\n1-2-0002 OF\n1-2-0003 THEM\n"];
 pub(super) const MLS: [&str; 1] = ["7_9_0\tsome words\n7_9_1\tand more\n7_9_2\tof\n7_9_3\tthem\n"];
+/// The transcript of a recording alone, as LibriTTS and VCTK have it.
+pub(super) const TRANSCRIPT: [&str; 2] =
+    ["Some words, and more.\n", "\u{feff}Cafe\u{301} at 9\r\n"];
 pub(super) const PARAGRAPHS: [&str; 2] = [
     "One two three.\n\nFour five,\nsix.\n\nSeven: eight?\n\nNine.\n",
     "\u{feff}Cafe\u{301}\u{a0}at 9\r\n\r\nGr\u{f6}\u{df}e \u{4f60}\u{597d}\r\n\r\nx\r\n",

@@ -103,6 +103,10 @@ fn captions_under_another_key_are_named(dir: &Path, train: &[&str]) {
     let args = [train, &["data.path=unsaid"]].concat();
     let keys = "`caption`, `file_name`, `label`, `split`: call the one of the captions `text`";
     expect(&mut latentlm(dir, &args), 1, keys);
+    // Nor are captions in files of other names.
+    fs::rename(&table, dir.join("unsaid/captions.jsonl")).unwrap();
+    let told = "unsaid: no captions were found, and all samples are of one class";
+    expect(&mut latentlm(dir, &args), 1, told);
 }
 
 /// A vocabulary of characters has those of the training texts alone.
@@ -193,7 +197,14 @@ fn pictures_are_captioned(dir: &Path) {
 }
 
 fn a_run_is_measured(dir: &Path) {
-    let (json, _) = succeed(dir, &["eval-mllm", "--samples", "4", "--json"]);
+    let (json, notes) = succeed(dir, &["eval-mllm", "--samples", "4", "--json"]);
+    // Nobody sees a terminal here, and each phase is told.
+    for phase in [
+        "reading the run and its data ...",
+        "captioning and drawing 4 pictures ...",
+    ] {
+        assert!(notes.lines().any(|line| line == phase), "{notes}");
+    }
     let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(measured["samples"], serde_json::json!([4, 4]));
     assert_eq!(measured["weights"], "f32");

@@ -8,6 +8,7 @@ use std::process::{Output, Stdio};
 
 use latentlm_args::PICTURE_ENDINGS;
 
+use crate::pictures::{self, succeed};
 use crate::{expect, latentlm, train};
 
 /// `data check` of the digits, whose output takes several lines.
@@ -136,4 +137,54 @@ fn a_picture_gets_the_format_of_its_ending() {
     let speak = ["speak", "--run", "mnist", "--text", "a", "--out", "a.wav"];
     let told = "is no run of train-tts: it is one of train-image, for `sample-image`";
     expect(&mut latentlm(dir, &speak), 1, told);
+}
+
+/// Standard error is no terminal here: phases are told as they begin, beside the results and not among them.
+#[test]
+fn pictures_are_measured_in_a_table_and_in_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pictures::write(&dir.join("pictures"));
+    // Structural similarity needs pictures of 11 pixels a side.
+    let silent = ["--progress", "silent", "codec.image_size=16"];
+    succeed(&mut pictures::train(dir, &silent));
+    let measure = |more: &[&str]| {
+        let words = [&["eval-image", "--samples", "4"][..], more].concat();
+        let output = latentlm(dir, &words).output().unwrap();
+        let (code, told) = said(&output);
+        assert_eq!(code, Some(0), "{told}");
+        for phase in [
+            "reading the run and its data ...",
+            "drawing 4 pictures ...",
+            "training the judge on real pictures ...",
+        ] {
+            assert!(told.lines().any(|line| line == phase), "{told}");
+        }
+        let warning = told.lines().last().unwrap();
+        assert!(
+            warning.starts_with("the Frechet distance is rough: "),
+            "{told}"
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let table = measure(&[]);
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(
+        lines[0].starts_with("measure ") && lines[0].ends_with(" unit"),
+        "{table}"
+    );
+    assert!(lines[1].starts_with("step "), "{table}");
+    assert_eq!(lines[lines.len() - 1], "report runs/mnist/report.html");
+    let json = measure(&["--json"]);
+    let measured: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(measured["step"], 3);
+    assert_eq!(measured["samples"], 4);
+    for name in ["reconstruction_psnr_db", "frechet_distance", "diversity"] {
+        assert!(measured[name].is_number(), "{name}: {json}");
+        let row = name.replace('_', " ");
+        assert!(
+            lines.iter().any(|line| line.starts_with(&row)),
+            "{row}: {table}"
+        );
+    }
 }

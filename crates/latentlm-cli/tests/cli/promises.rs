@@ -144,6 +144,10 @@ fn a_failed_comparison_leaves_no_folder() {
             below(&dir.join("runs"))
         );
     }
+    // Keys that do not fit each other are those of the comparison.
+    let words = ["compare", "image", "image.sample.steps=1000"];
+    let told = "image.sample.steps must be positive and below image.lm.num_train_timesteps";
+    expect(&mut crate::latentlm(dir, &words), 2, told);
 }
 
 /// Where the machine's memory is known.

@@ -12,6 +12,7 @@ use super::corpus;
 use crate::check::{Problem, write_end};
 use crate::error::DataError;
 use crate::normal::plain_word;
+use crate::read_count::ReadCount;
 use crate::skipped::Skipped;
 use crate::split::Split;
 use crate::walk::{LeftOut, WalkOptions, on_one_line, walk};
@@ -79,8 +80,10 @@ pub fn check_speech_within(path: &Path, bounds: SpeechBounds) -> Result<SpeechRe
     hold_out(&mut listing.clips, |clip| {
         clip.fault(path, ANY_LENGTH, bounds.sound).is_none()
     });
+    let count = ReadCount::begin(listing.clips.len());
     for clip in listing.clips {
         report.read(&clip, bounds.sound, &mut words);
+        count.add();
     }
     report.vocabulary = words.len();
     for (split, count) in Split::ALL.into_iter().zip(report.recordings) {

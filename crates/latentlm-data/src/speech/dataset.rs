@@ -199,8 +199,8 @@ impl SpeechDataset {
     }
 
     /// Decodes every recording of both splits once, on all threads, and counts those that are missing, can't be
-    /// decoded, or are far shorter than their tables say. Recordings that are left out for other reasons do not count
-    /// as broken. Returns those that are far longer than their tables say.
+    /// decoded, are silent, or are far shorter than their tables say. Recordings that are left out for other reasons do
+    /// not count as broken. Returns those that are far longer than their tables say.
     ///
     /// # Errors
     /// If more than the fraction `max_broken` of all recordings are broken.
@@ -237,17 +237,19 @@ impl SpeechDataset {
     /// of a part.
     ///
     /// # Errors
-    /// If it can't be decoded, is longer than its header says and the specification allows, or is far shorter than its
-    /// table says: its text is that of a longer one.
+    /// If it can't be decoded, is longer than its header says and the specification allows, is silent, or is far shorter
+    /// than its table says: its text is that of a longer one.
     fn decode(&self, clip: &Clip) -> Result<(Sound, Option<Skipped>), DataError> {
         let path = clip.path(&self.folder);
         let sound = read_sound(&path, self.sound)?;
         let seconds = sound.audio.seconds();
-        match clip.wrong_duration(seconds, DURATION_SPARE_SECONDS, DURATION_SPARE) {
-            Some(reason) if clip.duration_s > Some(seconds) => {
+        let wrong = clip.wrong_duration(seconds, DURATION_SPARE_SECONDS, DURATION_SPARE);
+        match (wrong, sound.silence()) {
+            (Some(reason), _) if clip.duration_s > Some(seconds) => {
                 Err(DataError::malformed(&path, reason))
             }
-            wrong => Ok((sound, wrong.map(|reason| Skipped { path, reason }))),
+            (_, Some(reason)) => Err(DataError::malformed(&path, reason)),
+            (wrong, None) => Ok((sound, wrong.map(|reason| Skipped { path, reason }))),
         }
     }
 
@@ -334,9 +336,6 @@ impl SpeechDataset {
     pub fn get(&self, index: usize) -> Result<Utterance, DataError> {
         let clip = &self.clips[index];
         let (sound, _) = self.decode(clip)?;
-        if let Some(reason) = sound.silence() {
-            return Err(DataError::malformed(&clip.path(&self.folder), reason));
-        }
         // Times of words count from the start of the file.
         let spec = SpeechSpec {
             trim_silence: self.spec.trim_silence && clip.words.is_none(),

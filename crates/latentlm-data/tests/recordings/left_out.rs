@@ -4,7 +4,7 @@ use std::fs;
 
 use hound::SampleFormat;
 use latentlm_data::Split;
-use latentlm_data::speech::{check_speech, read_audio, wav_bytes};
+use latentlm_data::speech::{SpeechDataset, check_speech, read_audio, wav_bytes};
 
 use crate::corpora::recording;
 use crate::{RATE, fixture, metadata, open, put, tone};
@@ -55,6 +55,11 @@ fn recordings_without_sound_are_left_out_by_name() {
     let errors: Vec<String> = errors.map(|error| error.to_string()).collect();
     assert_eq!(errors.len(), 3, "{errors:?}");
     assert!(errors.iter().all(|error| error.contains("is silent")));
+    // They count as broken ones too.
+    let check = |most| SpeechDataset::check_broken([&set, &set], most);
+    check(0.75).unwrap();
+    let told = check(0.74).unwrap_err().to_string();
+    assert!(told.contains("6 of 8 samples can't be used"), "{told}");
 }
 
 #[cfg(unix)]

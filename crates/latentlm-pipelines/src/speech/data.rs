@@ -41,7 +41,7 @@ pub struct SpeechData {
     mix: Vec<Composition>,
     /// Number of composed utterances; 0 without a composer.
     composed: usize,
-    /// Largest fraction of recordings that are missing or can't be decoded.
+    /// Largest fraction of recordings that are missing, silent or can't be decoded.
     max_broken: f64,
     seed: u64,
 }

@@ -18,8 +18,8 @@ use crate::text::{TextVocabulary, TokenizerConfig};
 pub struct SpeechDataConfig {
     /// The folder.
     pub path: String,
-    /// Share of the recordings that may be left out because they are missing or can't be decoded. Runs of older
-    /// versions leave out any number.
+    /// Share of the recordings that may be left out because they are missing, silent or can't be decoded. Runs of
+    /// older versions leave out any number.
     #[serde(default = "all_broken")]
     pub max_broken: f64,
     /// Whether tables may name recordings outside of the folder.

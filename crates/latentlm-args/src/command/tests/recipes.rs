@@ -52,6 +52,23 @@ fn shipped_recipes_pass_without_tensors() {
     parse(&folder).unwrap().check_recipe(&ours()).unwrap();
 }
 
+/// The key of an example is one of the recipe: a comparison has the model's keys in a table.
+#[test]
+fn a_word_that_is_no_override_is_refused_with_a_key_of_the_recipe() {
+    for (command, key) in [
+        (&["train-image", "--run", "not/begun"][..], "lm_train.steps"),
+        (
+            &["compare", "image", "--run", "not/begun"],
+            "image.lm_train.steps",
+        ),
+    ] {
+        let words = [command, &["steps"]].concat();
+        let error = parse(&words).unwrap().check(&ours()).unwrap_err();
+        let end = format!("is not of the form key=value, e.g. {key}=200");
+        assert!(error.to_string().ends_with(&end), "{error}");
+    }
+}
+
 /// A run that goes on may have what it took from the run that it began from.
 #[test]
 fn a_run_goes_on_although_the_one_that_it_began_from_is_gone() {

@@ -1,0 +1,4 @@
+//! The target `speech-libritts`: `tests/src/fuzz/mod.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| latentlm_tests::fuzz::read("speech-libritts", bytes));
