@@ -175,6 +175,8 @@ fn comparisons_of_nothing_are_refused() {
     refused::<CompareTtsRecipe>("frames_per_latent=[]", "must name one model each");
     refused::<CompareTtsRecipe>("groups=[]", "must name one model each");
     refused::<CompareTtsRecipe>("speech.lm_train.steps=0", "`speech.lm_train.steps` must be");
+    refused::<CompareTtsRecipe>("speech.lm_train.steps=7", "set minutes=0");
+    refused::<CompareTtsRecipe>("minutes=-1", "`minutes` must be");
     refused::<CompareRecipe>("evaluate.samples=0", "`evaluate.samples` must be");
     refused::<CompareMllmRecipe>("mllm.lm_train.steps=0", "`mllm.lm_train.steps` must be");
 }

@@ -425,6 +425,7 @@ fn texts_outside_the_vocabulary_are_left_out_and_listed() {
         measured.values.contains_key("recordings_length_ratio"),
         "{measured:?}"
     );
+    assert_eq!(measured.values["texts_refused"], 2.0);
     let list = fs::read_to_string(path.join("skipped.txt")).unwrap();
     for (name, part) in [
         ("1.wav", "`z` is outside the vocabulary"),

@@ -1,6 +1,7 @@
 //! Virtual environments for tools that exist only in Python, and the flag that names one.
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +9,11 @@ use anyhow::{Result, bail};
 
 use crate::cargo::succeed;
 
-/// Makes a virtual environment in `folder` if there is none, and installs packages. Returns its Python.
+/// File in an environment that lists the packages that were asked for.
+const INSTALLED: &str = "installed.txt";
+
+/// Makes a virtual environment in `folder` if there is none, and installs packages, unless the same ones were installed
+/// before: that needs the network. Returns its Python.
 ///
 /// # Errors
 /// If there is no `python3`, or the packages can't be installed.
@@ -18,6 +23,10 @@ pub fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
     } else {
         "bin/python"
     });
+    let (list, wanted) = (folder.join(INSTALLED), packages.join("\n"));
+    if python.exists() && fs::read_to_string(&list).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
     if !python.exists() {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
     }
@@ -27,6 +36,7 @@ pub fn environment(folder: &Path, packages: &[&str]) -> Result<PathBuf> {
             .args(["-m", "pip", "install", "--quiet"])
             .args(packages),
     )?;
+    fs::write(&list, wanted)?;
     Ok(python)
 }
 
@@ -52,6 +62,24 @@ mod tests {
 
     fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
         words.map(OsString::from).to_vec()
+    }
+
+    /// The Python is a file that can't run: nothing is asked of it.
+    #[test]
+    fn what_is_installed_is_not_installed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = if cfg!(windows) { "Scripts" } else { "bin" };
+        fs::create_dir(dir.path().join(name)).unwrap();
+        let file = if cfg!(windows) {
+            "python.exe"
+        } else {
+            "python"
+        };
+        let python = dir.path().join(name).join(file);
+        fs::write(&python, "").unwrap();
+        fs::write(dir.path().join(INSTALLED), "a==1\nb").unwrap();
+        assert_eq!(environment(dir.path(), &["a==1", "b"]).unwrap(), python);
+        assert!(environment(dir.path(), &["a==2", "b"]).is_err());
     }
 
     #[test]

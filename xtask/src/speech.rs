@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use latentlm_args::Judges;
 
 use crate::cargo::project_root;
@@ -88,13 +88,14 @@ pub fn take(words: &mut Vec<OsString>) -> Result<Listeners> {
 /// Removes the flag that asks for all judges from the arguments, with `--python`. Without it nobody listens.
 ///
 /// # Errors
-/// If `--python` has no value.
+/// If `--python` has no value, or there is nothing that needs it.
 pub fn take_all(words: &mut Vec<OsString>) -> Result<Listeners> {
     let recognizes = take_flag(words, ALL);
-    let (mut python, mut judges) = (None, Vec::new());
+    let (python, mut judges) = (python::take_python(words)?, Vec::new());
     if recognizes {
-        python = python::take_python(words)?;
         judges.extend(JUDGES);
+    } else if python.is_some() {
+        bail!("--python names the Python of the judges: add {ALL}");
     }
     Ok(Listeners {
         python,
@@ -236,6 +237,9 @@ mod tests {
         let taken = take_all(&mut words).unwrap();
         taken.put(&Judges::default(), &mut words).unwrap();
         assert_eq!(words, ["compare", "tts"]);
+        let mut words = typed(&["compare", "tts", "--python", "p"]);
+        let told = take_all(&mut words).err().map(|error| error.to_string());
+        assert!(told.is_some_and(|told| told.ends_with("add --judges")));
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl Command {
             Self::EvalImage(args) => args.sampling.check(project),
             Self::Speak(args) => args.check(project),
             Self::ConvertVoice(args) => args.check(project),
-            Self::EvalTts(args) => project.find_device_and_voice(&args.drawing.device, &args.run),
+            Self::EvalTts(args) => args.check(project),
             Self::Transcribe(args) => args.check(project),
             Self::Codec(args) => args.check(project),
             Self::Generate(args) => args.check(project),

@@ -133,10 +133,11 @@ pub struct CompareMllm {
 }
 
 /// Trains LatentLM at several rates of latents and a language model of codes in groups of several sizes on the same
-/// speech, with the same number of steps and parameters, and measures them
+/// speech, for the same minutes and with as many parameters, and measures them
 ///
 /// Each model is a run within the run's folder, for `speak` and `eval-tts`; the codec with codebooks is one for
-/// `codec`. A run that continues repeats no finished training, and no finished measurement with the same commands.
+/// `codec`. A run that continues repeats no finished training, and no finished measurement with the same commands; it
+/// may have more rates, groups and minutes.
 ///
 /// The commands that listen are those of `eval-tts`. Without them the table lacks word errors, similarity and
 /// naturalness. `cargo xtask compare tts --judges` installs all of them below target/ and uses them; --python PYTHON
@@ -146,7 +147,7 @@ pub struct CompareMllm {
     cargo xtask compare tts\n  \
     cargo xtask compare tts --judges --run voices speech.data.path=speech-voices/seen speech.data.composed=0 evaluate.held_out_voices=speech-voices/held-out\n  \
     cargo xtask compare tts --run rates frames_per_latent=[3,6,10] groups=[1,2]\n  \
-    cargo xtask compare tts --run rates --resume")]
+    cargo xtask compare tts --run rates --resume groups=[1,2,4]")]
 pub struct CompareTts {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "compare-tts")]

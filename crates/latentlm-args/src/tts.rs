@@ -120,6 +120,7 @@ impl Speak {
 #[command(after_help = "Examples:\n  \
     cargo xtask eval-tts --run voice --samples 50 --seed 7\n  \
     cargo xtask eval-tts --run voice --voices --pesq\n  \
+    cargo xtask eval-tts --run voices --voices --hard-texts 500 --held-out-voices speech-voices/held-out\n  \
     cargo xtask eval-tts --recognizer \"python3 xtask/python/recognize.py --grammar {kind}\"")]
 pub struct EvalTts {
     /// Name of the run, a folder under runs/
@@ -134,12 +135,27 @@ pub struct EvalTts {
     /// Number of held-out texts of each kind
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub samples: u64,
+    /// Number of texts on which models stumble, made of the corpus's words: repeated words, numbers, long sentences
+    #[arg(long, value_name = "COUNT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1_000_000))]
+    pub hard_texts: u64,
+    /// Corpus of voices that training never heard, such as the folder held-out of `data voices`
+    #[arg(long, value_name = "FOLDER")]
+    pub held_out_voices: Option<PathBuf>,
     /// Prints the measurements as JSON instead of a table
     #[arg(long)]
     pub json: bool,
     /// Commands that listen.
     #[command(flatten)]
     pub judges: Judges,
+}
+
+impl EvalTts {
+    pub(crate) fn check(&self, project: &Project) -> Result<(), ArgsError> {
+        if let Some(folder) = &self.held_out_voices {
+            project.find("read", folder)?;
+        }
+        project.find_device_and_voice(&self.drawing.device, &self.run)
+    }
 }
 
 /// Commands that recognize speech or rate it.
@@ -161,4 +177,53 @@ pub struct Judges {
     /// Command that prints the naturalness of each file, from 1 to 5
     #[arg(long, value_name = "COMMAND")]
     pub naturalness_judge: Option<String>,
+}
+
+impl Judges {
+    /// The arguments that name the same commands.
+    pub fn words(&self) -> Vec<String> {
+        let commands = [
+            ("--recognizer", &self.recognizer),
+            ("--open-recognizer", &self.open_recognizer),
+            ("--speaker-judge", &self.speaker_judge),
+            ("--pesq-judge", &self.pesq_judge),
+            ("--naturalness-judge", &self.naturalness_judge),
+        ];
+        let mut words = Vec::new();
+        for (option, command) in commands {
+            if let Some(command) = command {
+                words.extend([option.to_owned(), command.clone()]);
+            }
+        }
+        words
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        judges: Judges,
+    }
+
+    #[test]
+    fn judges_are_said_as_they_were_named() {
+        let options = [
+            "--recognizer",
+            "--open-recognizer",
+            "--speaker-judge",
+            "--pesq-judge",
+            "--naturalness-judge",
+        ];
+        let typed = options.iter().flat_map(|option| [*option, "a \"b c\""]);
+        let typed: Vec<&str> = typed.collect();
+        let judges = Cli::parse_from([&["cli"][..], &typed].concat()).judges;
+        assert_eq!(judges.words(), typed);
+        assert!(Judges::default().words().is_empty());
+    }
 }

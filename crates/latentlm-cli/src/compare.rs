@@ -19,11 +19,11 @@ pub fn run(args: Compare) -> Result<()> {
         Compare::Image(args) => training::run(args.training, &args.run, compare_image),
         Compare::Mllm(args) => training::run(args.training, &args.run, compare_mllm),
         Compare::Tts(args) => {
-            let judges = eval_tts::judges(&args.judges)?;
+            let (judges, words) = (eval_tts::judges(&args.judges)?, args.judges.words());
             let train = |recipe: CompareTtsRecipe, options: RunOptions| {
                 compare_tts(recipe, judges, options)
             };
-            training::run(args.training, &args.run, train)
+            training::run_with(args.training, &args.run, &words, train)
         }
         Compare::Sigma(args) => training::run(args.training, &args.run, compare_sigma),
         Compare::Heads(args) => training::run(args.training, &args.run, compare_heads),

@@ -71,8 +71,8 @@ fn measure<R: Recipe>(
         seed: evaluation.options.seed,
         sample: evaluation.options.sample,
         judges: judges(&args.judges)?,
-        hard_texts: 0,
-        held_out_voices: None,
+        hard_texts: args.hard_texts as usize,
+        held_out_voices: args.held_out_voices.clone(),
         weights: evaluation.options.weights,
         phase: evaluation.options.phase,
     };

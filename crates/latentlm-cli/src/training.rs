@@ -16,6 +16,16 @@ pub fn run<R: Recipe>(
     name: &str,
     train: impl FnOnce(R, RunOptions) -> Result<RunEnd, TrainError>,
 ) -> Result<()> {
+    run_with(args, name, &[], train)
+}
+
+/// The same for a command with further arguments, which belong to the line that continues it.
+pub fn run_with<R: Recipe>(
+    args: Training,
+    name: &str,
+    more: &[String],
+    train: impl FnOnce(R, RunOptions) -> Result<RunEnd, TrainError>,
+) -> Result<()> {
     let path = run_path(name);
     let (device, more_devices) = devices(&args.device)?;
     // A run that is resumed keeps its recipe. A run that begins from another takes the other's.
@@ -64,12 +74,19 @@ pub fn run<R: Recipe>(
             say!("report {}", report.display());
         }
         RunEnd::Stopped => say!(
-            "stopped; continue with: cargo xtask {} --run {} --resume",
+            "stopped; continue with: cargo xtask {} --run {} --resume{}",
             R::COMMAND,
-            for_shell(name)
+            for_shell(name),
+            behind(more)
         ),
     }
     Ok(())
+}
+
+/// Further arguments of a command, as a shell reads them back.
+fn behind(words: &[String]) -> String {
+    let words = words.iter().map(|word| format!(" {}", for_shell(word)));
+    words.collect()
 }
 
 /// A word as a shell reads it back.
@@ -94,5 +111,8 @@ mod tests {
         ] {
             assert_eq!(for_shell(name), expected);
         }
+        let words = ["--pesq-judge", "\"a b\" c.py"].map(String::from);
+        assert_eq!(behind(&words), " --pesq-judge '\"a b\" c.py'");
+        assert_eq!(behind(&[]), "");
     }
 }

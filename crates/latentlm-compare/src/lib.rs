@@ -46,11 +46,13 @@ mod stage_vq;
 mod stored;
 mod students;
 mod tts;
+mod tts_budget;
 mod tts_counts;
 mod tts_recipe;
 mod tts_result;
 mod tts_rival;
 mod tts_speaker;
+mod tts_verdict;
 mod variant;
 mod variants;
 

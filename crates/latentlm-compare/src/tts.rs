@@ -1,5 +1,6 @@
 //! LatentLM at several rates of latents against codec language models, on the same speech (paper §3.3).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,6 +10,8 @@ use burn::tensor::Device;
 use latentlm::SampleOptions;
 use latentlm::codec_audio::Codec;
 use latentlm::core::bundle::write_atomically;
+use latentlm_data::Split;
+use latentlm_data::speech::SpeechDataset;
 use latentlm_eval::{
     EvalError, EvaluateSpeechOptions, Speaker, SpeechEvaluation, SpeechJudges, evaluate_speaker,
     evaluate_speech, unshown,
@@ -17,17 +20,19 @@ use latentlm_pipelines::{
     PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, SpeechRecipe, TrainingData,
 };
 use latentlm_train::{
-    Result, RunEnd, RunOptions, TrainError, check_memory, encode_speech, open_run, phases, reading,
-    train_speech,
+    Result, RunEnd, RunOptions, SpokenSamples, TrainError, check_memory, encode_speech, open_run,
+    phases, reading, train_speech,
 };
 use serde::{Deserialize, Serialize};
 
 use super::result::{end, write_result};
-use super::tts_counts::SpeechCounts;
+use super::tts_budget::{Budget, Minutes, Texts, Utterances};
+use super::tts_counts::{SpeechCounts, step_of_codes, step_of_latentlm};
 use super::tts_recipe::CompareTtsRecipe;
 use super::tts_result::{SpeechModelResult, TtsComparison};
 use super::tts_rival::train_code_lm;
 use super::tts_speaker::{CodeSpeaker, CodeVoice};
+use super::tts_verdict::verdicts;
 
 /// Folder of the run of the codec with codebooks.
 const CODEC: &str = "rival-codec";
@@ -39,36 +44,52 @@ const MEASURED: &str = "measured.json";
 #[derive(Serialize, Deserialize)]
 struct Measured {
     conditions: String,
+    /// The commands that listened, by what they are asked. Older versions had them among the conditions.
+    #[serde(default)]
+    listeners: BTreeMap<String, String>,
     evaluation: SpeechEvaluation,
 }
+
+/// Measures a run.
+type Evaluate = fn(&Path, &EvaluateSpeechOptions, &Device) -> Result<SpeechEvaluation, EvalError>;
 
 /// A model of the list, and its run.
 struct Entry {
     name: String,
     parameters: usize,
     counts: SpeechCounts,
+    budget: Budget,
 }
 
-/// The models of a recipe, for `vocabulary` tokens of text: LatentLM at each rate, then the rivals.
+/// The models of a recipe: LatentLM at each rate, then the rivals.
 ///
 /// # Errors
 /// If the number of parameters of one differs from the first LatentLM's by more than the recipe allows.
-fn entries(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Result<Vec<Entry>> {
-    let mut entries = Vec::new();
-    for frames in &recipe.frames_per_latent {
-        let own = recipe.latentlm(*frames);
+fn entries(recipe: &CompareTtsRecipe, texts: Texts, device: &Device) -> Result<Vec<Entry>> {
+    let vocabulary = texts.vocabulary;
+    let (mut entries, mut first_cost) = (Vec::new(), None);
+    for &frames in &recipe.frames_per_latent {
+        let own = recipe.latentlm(frames);
+        let parameters = own.model(vocabulary).init(device).num_params();
+        let cost = step_of_latentlm(recipe, frames, texts, parameters, device);
+        let first = *first_cost.get_or_insert(cost);
         entries.push(Entry {
             name: format!("latentlm-{}", own.frame_rate_hz()),
-            parameters: own.model(vocabulary).init(device).num_params(),
-            counts: SpeechCounts::of_latentlm(recipe, *frames, vocabulary, device),
+            parameters,
+            counts: SpeechCounts::of_latentlm(recipe, frames, texts, device),
+            budget: Budget::of(recipe, cost, first),
         });
     }
-    for group in &recipe.groups {
-        let own = recipe.of_group(*group);
+    for &group in &recipe.groups {
+        let own = recipe.of_group(group);
+        let parameters = own.code_lm(vocabulary).init(device).num_params();
+        let cost = step_of_codes(&own, texts, parameters, device);
+        let first = *first_cost.get_or_insert(cost);
         entries.push(Entry {
             name: format!("rival-{group}"),
-            parameters: own.code_lm(vocabulary).init(device).num_params(),
-            counts: SpeechCounts::of_codes(&own, vocabulary, device),
+            parameters,
+            counts: SpeechCounts::of_codes(&own, texts, device),
+            budget: Budget::of(recipe, cost, first),
         });
     }
     let first = entries[0].parameters;
@@ -88,8 +109,8 @@ fn entries(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Res
 }
 
 /// Trains LatentLM at each rate and the rivals, or continues, each a run within the run's folder, and writes
-/// `compare.json`, `compare.md` and `compare.svg`. Models that were measured with the same commands before are not measured
-/// again.
+/// `compare.json`, `compare.md` and `compare.svg`. Models that were measured before with the same commands, or with these and
+/// others, are not measured again.
 ///
 /// # Errors
 /// If the folder, recipe or data are wrong, a model has too many or too few parameters, a loss is not finite, a command
@@ -108,47 +129,35 @@ pub fn compare_tts(
     });
     let within =
         |error: PipelineError| TrainError::from(error).within::<SpeechRecipe>(&options.within);
-    let data = opened.map_err(within)?;
-    let vocabulary = data.tokenizer(&recipe.speech)?.vocabulary();
-    let entries = entries(&recipe, vocabulary, &options.device)?;
-    let folder = open_run(&recipe, &options)?;
-    let fingerprints = [data.fingerprint(), data.test.fingerprint()].concat();
-    let measured_as = |sample| EvaluateSpeechOptions {
-        phase: phases(options.progress),
-        ..evaluation(&recipe, &judges, sample)
+    let mut data = opened.map_err(within)?;
+    let tokenizer = data.tokenizer(&recipe.speech)?;
+    let kept = Utterances::kept(&options.path).filter(|_| options.resume);
+    let utterances = match kept {
+        Some(kept) => kept,
+        None => Utterances::of(&mut data, &tokenizer)?,
     };
-    let mut measured = Vec::with_capacity(entries.len());
-    for (frames, own) in recipe.frames_per_latent.iter().zip(&entries) {
-        let part = options.part(&own.name);
-        let path = part.path.clone();
-        let speech = recipe.latentlm(*frames);
-        let evaluate = measured_as(speech.sample_options());
-        if train_speech(speech, part)? == RunEnd::Stopped {
-            return Ok(RunEnd::Stopped);
-        }
-        let conditions = conditions(&recipe, &fingerprints, &evaluate);
-        measured.push(measured_once(&path, conditions, || {
-            evaluate_speech(&path, &evaluate, &options.device)
-        })?);
-    }
-    let Some(samples) = encode_speech(recipe.codes(), options.part(CODEC))? else {
+    let texts = Texts {
+        vocabulary: tokenizer.vocabulary(),
+        utterance: utterances.mean(),
+    };
+    let entries = entries(&recipe, texts, &options.device)?;
+    let fingerprints = fingerprints(&recipe, &data)?;
+    let folder = open_run(&recipe, &options)?;
+    let mut running = Running {
+        minutes: Minutes::read(&options.path),
+        recipe: &recipe,
+        judges: &judges,
+        options: &options,
+        utterances,
+        fingerprints,
+    };
+    let Some(measured) = running.all(&entries)? else {
         return Ok(RunEnd::Stopped);
     };
-    let rivals = &entries[recipe.frames_per_latent.len()..];
-    for (group, own) in recipe.groups.iter().zip(rivals) {
-        let part = options.part(&own.name);
-        let path = part.path.clone();
-        if !train_code_lm(recipe.of_group(*group), &samples, part)? {
-            return Ok(RunEnd::Stopped);
-        }
-        let evaluate = measured_as(SampleOptions::default());
-        let conditions = conditions(&recipe, &fingerprints, &evaluate);
-        measured.push(measured_once(&path, conditions, || {
-            evaluate_code_speech(&path, &evaluate, &options.device)
-        })?);
-    }
     let models = entries.into_iter().zip(measured);
     let models = models.map(|(own, evaluation)| SpeechModelResult {
+        steps: own.budget.steps,
+        minutes: running.minutes.get(&own.name),
         name: own.name,
         parameters: own.parameters,
         counts: own.counts,
@@ -157,9 +166,140 @@ pub fn compare_tts(
     let comparison = TtsComparison {
         models: models.collect(),
     };
-    let (table, figure) = (comparison.tables(), comparison.figure());
+    let table = comparison.tables() + &verdicts(&comparison.models);
+    let figure = comparison.figure();
     write_result(&folder.run, "compare", &comparison, table, figure)?;
     Ok(end(&folder.run, "compare", started))
+}
+
+/// Hashes of all data that are trained or measured on.
+///
+/// # Errors
+/// If the corpus of held-out voices can't be read.
+fn fingerprints(recipe: &CompareTtsRecipe, data: &SpeechData) -> Result<String> {
+    let mut all = vec![data.fingerprint(), data.test.fingerprint()];
+    let others = &recipe.evaluate.held_out_voices;
+    if !others.is_empty() {
+        let others = SpeechDataset::open(Path::new(others), data.test.spec(), Split::Test)?;
+        all.push(others.fingerprint());
+    }
+    Ok(all.join(" "))
+}
+
+/// A comparison that is under way.
+struct Running<'a> {
+    recipe: &'a CompareTtsRecipe,
+    judges: &'a SpeechJudges,
+    options: &'a RunOptions,
+    utterances: Utterances,
+    /// Hashes of the training data, the held-out data, and the voices that are held out.
+    fingerprints: String,
+    minutes: Minutes,
+}
+
+impl Running<'_> {
+    /// Trains and measures all models; `None` if it was stopped.
+    fn all(&mut self, entries: &[Entry]) -> Result<Option<Vec<SpeechEvaluation>>> {
+        let (latentlm, rivals) = entries.split_at(self.recipe.frames_per_latent.len());
+        let mut measured = Vec::with_capacity(entries.len());
+        for (&frames, own) in self.recipe.frames_per_latent.iter().zip(latentlm) {
+            let Some(evaluation) = self.latentlm(frames, own)? else {
+                return Ok(None);
+            };
+            measured.push(evaluation);
+        }
+        let Some(samples) = encode_speech(self.recipe.codes(), self.options.part(CODEC))? else {
+            return Ok(None);
+        };
+        for (&group, own) in self.recipe.groups.iter().zip(rivals) {
+            let Some(evaluation) = self.rival(group, own, &samples)? else {
+                return Ok(None);
+            };
+            measured.push(evaluation);
+        }
+        Ok(Some(measured))
+    }
+
+    /// Trains LatentLM with `frames` frames per latent, and measures it; `None` if it was stopped.
+    fn latentlm(&mut self, frames: usize, own: &Entry) -> Result<Option<SpeechEvaluation>> {
+        let mut speech = self.recipe.latentlm(frames);
+        own.budget.set(&mut speech);
+        let is_trained = self.is_trained(own);
+        // The codec by itself, so that the minutes are those of the language model. A teacher brings its codec.
+        if !is_trained && speech.lm.from.is_empty() {
+            let part = self.options.part(&own.name);
+            let coded = encode_speech(speech.clone(), part)?;
+            self.utterances.keep(&self.options.path)?;
+            if coded.is_none() {
+                return Ok(None);
+            }
+        }
+        let part = self.options.part(&own.name);
+        let (path, sample) = (part.path.clone(), speech.sample_options());
+        let trained = self.timed(own, is_trained, || train_speech(speech, part))?;
+        self.utterances.keep(&self.options.path)?;
+        if trained == RunEnd::Stopped {
+            return Ok(None);
+        }
+        self.measured(&path, sample, evaluate_speech)
+    }
+
+    /// Trains the rival with groups of this size, and measures it; `None` if it was stopped.
+    fn rival(
+        &mut self,
+        group: usize,
+        own: &Entry,
+        samples: &SpokenSamples,
+    ) -> Result<Option<SpeechEvaluation>> {
+        let mut recipe = self.recipe.of_group(group);
+        own.budget.set(&mut recipe.speech);
+        let part = self.options.part(&own.name);
+        let path = part.path.clone();
+        let is_trained = self.is_trained(own);
+        let finished = self.timed(own, is_trained, || train_code_lm(recipe, samples, part))?;
+        if !finished {
+            return Ok(None);
+        }
+        self.measured(&path, SampleOptions::default(), evaluate_code_speech)
+    }
+
+    /// Whether a model's language model has taken all its steps.
+    fn is_trained(&self, own: &Entry) -> bool {
+        let part = self.options.path.join(&own.name);
+        let last = format!("checkpoints/lm/step-{}", own.budget.steps);
+        part.join(last).is_dir()
+    }
+
+    /// Trains a model and counts the minutes, if there is something left to train.
+    fn timed<T>(
+        &mut self,
+        own: &Entry,
+        is_trained: bool,
+        train: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        if is_trained {
+            train()
+        } else {
+            self.minutes.add(&own.name, train)
+        }
+    }
+
+    /// The measurements of a run, new ones or those of an earlier call.
+    fn measured(
+        &self,
+        path: &Path,
+        sample: SampleOptions,
+        evaluate: Evaluate,
+    ) -> Result<Option<SpeechEvaluation>> {
+        let mut options = evaluation(self.recipe, self.judges, sample);
+        options.phase = phases(self.options.progress);
+        let conditions = conditions(self.recipe, &self.fingerprints, &options);
+        let measured = measured_once(path, conditions, listeners(self.judges), || {
+            (options.phase)(&format!("measuring {}", path.display()));
+            evaluate(path, &options, &self.options.device)
+        })?;
+        Ok(Some(measured))
+    }
 }
 
 fn evaluation(
@@ -181,7 +321,8 @@ fn evaluation(
     }
 }
 
-/// What measurements depend on besides the weights: data, options, and the steps that the model was trained for.
+/// What measurements depend on besides the weights and those who listen: data, options, and the steps that the model was
+/// trained for.
 fn conditions(
     recipe: &CompareTtsRecipe,
     fingerprints: &str,
@@ -191,25 +332,47 @@ fn conditions(
         samples,
         seed,
         sample,
-        judges,
+        judges: _,
         hard_texts,
-        held_out_voices,
+        // The fingerprints have its content.
+        held_out_voices: _,
         // All models are compared with the weights as they were trained.
         weights: _,
         phase: _,
     } = options;
     let steps = [&recipe.speech.codec_train, &recipe.speech.lm_train].map(|stage| stage.steps);
+    let minutes = [recipe.minutes, recipe.multiply_adds_a_second];
     let (drawing, counts) = (recipe.rival.drawing, [*samples, *hard_texts]);
-    format!(
-        "{fingerprints} {steps:?} {drawing:?} {counts:?} {seed} {sample:?} {judges:?} {held_out_voices:?}"
-    )
+    format!("{fingerprints} {steps:?} {minutes:?} {drawing:?} {counts:?} {seed} {sample:?}")
 }
 
-/// The measurements of a run from its folder, if they were made under the same conditions, else those of `measure`, which
-/// are kept there.
+/// The commands that listen, by what they are asked. They are the same in a checkout elsewhere.
+fn listeners(judges: &SpeechJudges) -> BTreeMap<String, String> {
+    let SpeechJudges {
+        recognizer,
+        open_recognizer,
+        speaker,
+        pesq,
+        naturalness,
+    } = judges;
+    let all = [
+        ("recognizer", recognizer),
+        ("open_recognizer", open_recognizer),
+        ("speaker", speaker),
+        ("pesq", pesq),
+        ("naturalness", naturalness),
+    ];
+    let named = all.into_iter();
+    let named = named.filter_map(|(asked, own)| Some((asked.to_owned(), own.as_ref()?.name())));
+    named.collect()
+}
+
+/// The measurements of a run from its folder, if they were made under the same conditions and these commands listened, else
+/// those of `measure`, which are kept there.
 fn measured_once(
     run: &Path,
     conditions: String,
+    listeners: BTreeMap<String, String>,
     measure: impl FnOnce() -> Result<SpeechEvaluation, EvalError>,
 ) -> Result<SpeechEvaluation> {
     let file = run.join(MEASURED);
@@ -217,11 +380,15 @@ fn measured_once(
     // A file that is missing or can't be read is no error: the model is measured again.
     if let Ok(kept) = serde_json::from_str::<Measured>(&kept)
         && kept.conditions == conditions
+        && listeners
+            .iter()
+            .all(|(asked, own)| kept.listeners.get(asked) == Some(own))
     {
         return Ok(kept.evaluation);
     }
     let measured = Measured {
         conditions,
+        listeners,
         evaluation: measure()?,
     };
     let json = serde_json::to_vec_pretty(&measured).unwrap_or_default();
@@ -299,22 +466,70 @@ impl Speaker for CodeSpeaker {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use latentlm_eval::Listener;
 
-    /// Models of the default recipe are alike in size, for vocabularies of different sizes.
+    use super::*;
+    use crate::tts_budget::MeanUtterance;
+
+    fn texts(vocabulary: usize) -> Texts {
+        Texts {
+            vocabulary,
+            utterance: MeanUtterance {
+                seconds: 4.0,
+                tokens: 40.0,
+            },
+        }
+    }
+
+    /// Models of the default sizes are alike in size for every rate, group and vocabulary, whichever rate comes first.
     #[test]
     fn default_models_have_as_many_parameters() {
-        let (recipe, device) = (CompareTtsRecipe::default(), Device::default());
-        for vocabulary in [100, 300, 512] {
-            let entries = entries(&recipe, vocabulary, &device).unwrap();
+        let (mut recipe, device) = (CompareTtsRecipe::default(), Device::default());
+        recipe.frames_per_latent = vec![3, 6, 10];
+        recipe.groups = vec![1, 2, 4];
+        for vocabulary in [100, 512] {
+            let entries = entries(&recipe, texts(vocabulary), &device).unwrap();
             let names: Vec<&str> = entries.iter().map(|own| &own.name[..]).collect();
-            assert_eq!(names, ["latentlm-25", "latentlm-7.5", "rival-1"]);
+            let rates = ["latentlm-25", "latentlm-12.5", "latentlm-7.5"];
+            assert_eq!(
+                names,
+                [&rates[..], &["rival-1", "rival-2", "rival-4"]].concat()
+            );
+            for first in &entries[..3] {
+                for own in &entries {
+                    let difference = own.parameters as f64 / first.parameters as f64 - 1.0;
+                    assert!(difference.abs() < 0.05, "{}: {difference}", own.name);
+                }
+            }
         }
         let mut small = recipe;
         small.rival.depth = 1;
-        let message = entries(&small, 300, &device).err().unwrap().to_string();
+        let message = entries(&small, texts(300), &device)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(message.contains("rival-1 has"), "{message}");
+    }
+
+    /// Steps are those of equal multiply-adds: the rival's are the dearest, and the lower the rate the more are taken. A model
+    /// has the same steps whichever others are compared.
+    #[test]
+    fn models_are_trained_for_the_same_minutes() {
+        let (mut recipe, device) = (CompareTtsRecipe::default(), Device::default());
+        let steps = |recipe: &CompareTtsRecipe| {
+            let entries = entries(recipe, texts(300), &device).unwrap();
+            let steps = entries.into_iter().map(|own| own.budget.steps);
+            steps.collect::<Vec<u64>>()
+        };
+        let few = steps(&recipe);
+        assert!(few[2] < few[0] && few[0] < few[1], "{few:?}");
+        recipe.frames_per_latent = vec![3, 6, 10];
+        recipe.groups = vec![1, 4];
+        let all = steps(&recipe);
+        assert_eq!([all[0], all[2], all[3]], few[..]);
+        assert!(all[3] < all[4], "fewer positions: {all:?}");
+        (recipe.minutes, recipe.speech.lm_train.steps) = (0.0, 7);
+        assert_eq!(steps(&recipe), [7; 5]);
     }
 
     /// A finished measurement is kept until what it depends on changes.
@@ -327,7 +542,7 @@ mod tests {
         let mut measure = |recipe: &CompareTtsRecipe, judges: &SpeechJudges| {
             let options = evaluation(recipe, judges, SampleOptions::default());
             let conditions = conditions(recipe, "data", &options);
-            let measured = measured_once(dir.path(), conditions, || {
+            let measured = measured_once(dir.path(), conditions, listeners(judges), || {
                 calls += 1;
                 let values = [("calls".to_owned(), f64::from(calls))];
                 Ok(SpeechEvaluation {
@@ -345,12 +560,20 @@ mod tests {
             ..judges.clone()
         };
         assert_eq!(measure(&recipe, &heard), 2.0, "another listener");
+        assert_eq!(measure(&recipe, &judges), 2.0, "more than is asked for");
+        let elsewhere = SpeechJudges {
+            open_recognizer: Some(Listener::parse("/elsewhere/listen").unwrap()),
+            ..judges.clone()
+        };
+        assert_eq!(measure(&recipe, &elsewhere), 2.0, "the same listener");
         recipe.evaluate.hard_texts = 3;
         assert_eq!(measure(&recipe, &heard), 3.0, "other texts");
         recipe.speech.lm_train.steps += 1;
         assert_eq!(measure(&recipe, &heard), 4.0, "trained longer");
+        recipe.minutes += 1.0;
+        assert_eq!(measure(&recipe, &heard), 5.0, "trained for more minutes");
         fs::write(dir.path().join(MEASURED), "{").unwrap();
-        assert_eq!(measure(&recipe, &heard), 5.0, "a broken file");
-        assert_eq!(measure(&recipe, &heard), 5.0);
+        assert_eq!(measure(&recipe, &heard), 6.0, "a broken file");
+        assert_eq!(measure(&recipe, &heard), 6.0);
     }
 }

@@ -1,4 +1,4 @@
-//! What a second of speech costs a model, counted from its sizes.
+//! What a second of speech costs a model, and what a step of its training costs, counted from its sizes.
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -6,9 +6,20 @@ use latentlm::backbone::BackboneConfig;
 use latentlm::core::{CausalBackboneConfig, DistilledGuidance, LatentHeadConfig};
 use serde::{Deserialize, Serialize};
 
+use super::tts_budget::Texts;
 use super::tts_recipe::CompareTtsRecipe;
 
-/// What a second of speech costs. The text in front of it, attention's scores and the codec are not counted.
+/// Passes of a training step, in units of a forward pass: the backward pass is worth two.
+const PASSES: f64 = 3.0;
+/// What else a step costs for each parameter, in multiply-adds: its gradient is clipped, AdamW updates it, and the
+/// averages follow. That is no arithmetic to speak of, but it moves all of them through memory. Estimated from steps of
+/// three models of 6.6 million parameters on two cores: 17 ms each beside their products at 10^11 a second.
+const UPDATE: f64 = 250.0;
+/// The share of an utterance whose codes the second network of a rival predicts in training: half of the utterances have
+/// no voice, and the others one of up to half of their frames.
+const PREDICTED: f64 = 7.0 / 8.0;
+
+/// What a second of speech costs, and what it consists of. The text in front of it and the codec are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SpeechCounts {
     /// Steps of the autoregressive backbone a second, one after the other; both halves of guidance go together.
@@ -17,46 +28,87 @@ pub struct SpeechCounts {
     pub head_evaluations: f64,
     /// Passes of the non-autoregressive network over an utterance, however long it is.
     pub passes: f64,
-    /// Products of a weight with a number a second, both halves of guidance and all passes.
+    /// The same a second of the corpus's mean utterance.
+    pub passes_a_second: f64,
+    /// Numbers of latents a second; 0 for codes.
+    pub numbers: f64,
+    /// Bits of codes a second; 0 for latents.
+    pub bits: f64,
+    /// Products of a weight with a number, and of numbers with each other in attention, a second of the corpus's mean
+    /// utterance: both halves of guidance and all passes.
     pub multiply_adds: f64,
 }
 
-impl SpeechCounts {
-    /// Counts of LatentLM with `frames` frames per latent and `vocabulary` tokens of text.
-    pub(crate) fn of_latentlm(
-        recipe: &CompareTtsRecipe,
-        frames: usize,
-        vocabulary: usize,
-        device: &Device,
-    ) -> Self {
-        let recipe = recipe.latentlm(frames);
-        let rate = recipe.frame_rate_hz();
-        let (sizes, method) = (&recipe.lm.sizes, recipe.lm.method);
-        let dim = recipe.codec.latent_dim;
-        let backbone = sizes.backbone().init(device).num_params();
-        let head = sizes.head(dim, method).init(device).num_params();
-        // Tokens of text, and those that begin speech, end it and say that it goes on.
-        let softmax = (vocabulary + 3) * sizes.width;
-        let position = backbone + dim * sizes.width + softmax;
-        let steps = recipe.sample.steps;
-        // A head that has learned guidance is evaluated once.
-        let is_guided = recipe.sample.guidance_scale != 1.0
-            && method.distilled_guidance == DistilledGuidance::None;
-        let halves = if is_guided { 2 } else { 1 };
+/// A stack of Transformer blocks.
+#[derive(Debug, Clone, Copy)]
+struct Blocks {
+    /// Weights that every position passes.
+    weights: f64,
+    /// Multiply-adds of a position and another one that it attends to: scores and sums, in all blocks.
+    pair: f64,
+}
+
+impl Blocks {
+    fn of(config: &BackboneConfig, device: &Device) -> Self {
         Self {
-            backbone_steps: rate,
-            head_evaluations: rate * steps as f64,
-            passes: 0.0,
-            multiply_adds: rate * (halves * (position + steps * head)) as f64,
+            weights: config.init(device).num_params() as f64,
+            pair: 2.0 * (config.width * config.depth) as f64,
         }
     }
 
+    /// `count` positions that each attend to `before` positions and to those of their own before them.
+    fn causal(&self, before: f64, count: f64) -> f64 {
+        count * self.weights + self.pair * count * (before + count / 2.0)
+    }
+
+    /// `count` positions that each attend to `all`.
+    fn full(&self, count: f64, all: f64) -> f64 {
+        count * self.weights + self.pair * count * all
+    }
+}
+
+/// Multiply-adds of LatentLM.
+struct LatentCosts {
+    backbone: Blocks,
+    /// A latent that becomes a position.
+    adapter: f64,
+    /// Logits of what a position says or ends.
+    softmax: f64,
+    /// An evaluation of the head for a latent.
+    head: f64,
+}
+
+impl LatentCosts {
+    /// LatentLM with `frames` frames per latent and `vocabulary` tokens of text.
+    fn of(recipe: &CompareTtsRecipe, frames: usize, vocabulary: usize, device: &Device) -> Self {
+        let recipe = recipe.latentlm(frames);
+        let (sizes, method) = (&recipe.lm.sizes, recipe.lm.method);
+        let dim = recipe.codec.latent_dim;
+        Self {
+            backbone: Blocks::of(&sizes.backbone(), device),
+            adapter: (dim * sizes.width) as f64,
+            // Tokens of text, and those that begin speech, end it and say that it goes on.
+            softmax: ((vocabulary + 3) * sizes.width) as f64,
+            head: sizes.head(dim, method).init(device).num_params() as f64,
+        }
+    }
+}
+
+/// Multiply-adds of a rival.
+struct CodeCosts {
+    grouped: Blocks,
+    /// A group of codes into a position and the next group out of it.
+    group: f64,
+    parallel: Blocks,
+    /// Logits of a code of the second network.
+    code: f64,
+}
+
+impl CodeCosts {
     /// The rival of a recipe, for a vocabulary of that many tokens of text.
-    pub(crate) fn of_codes(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Self {
-        let (rate, rival) = (recipe.frame_rate_hz(), &recipe.rival);
-        let config = recipe.code_lm(vocabulary);
-        let weights = |sizes: &BackboneConfig| sizes.init(device).num_params();
-        // Into a group and out of it; groups of one have no layers for that.
+    fn of(recipe: &CompareTtsRecipe, vocabulary: usize, device: &Device) -> Self {
+        let (rival, config) = (&recipe.rival, recipe.code_lm(vocabulary));
+        // Groups of one have no layers for that.
         let grouping = match rival.group {
             1 => 0,
             group => 2 * group * rival.width * rival.width,
@@ -68,23 +120,142 @@ impl SpeechCounts {
         } else {
             0
         };
-        let group = weights(&config.grouped) + grouping + softmax + said;
-        // The blocks of the second network are those of a backbone of its sizes.
-        let parallel = weights(&config.parallel.backbone());
-        let frame = parallel + rival.entries * rival.parallel_width;
+        Self {
+            grouped: Blocks::of(&config.grouped, device),
+            group: (grouping + softmax + said) as f64,
+            // The blocks of the second network are those of a backbone of its sizes.
+            parallel: Blocks::of(&config.parallel.backbone(), device),
+            code: (rival.entries * rival.parallel_width) as f64,
+        }
+    }
+}
+
+impl SpeechCounts {
+    /// Counts of LatentLM with `frames` frames per latent.
+    pub(crate) fn of_latentlm(
+        recipe: &CompareTtsRecipe,
+        frames: usize,
+        texts: Texts,
+        device: &Device,
+    ) -> Self {
+        let own = LatentCosts::of(recipe, frames, texts.vocabulary, device);
+        let utterance = texts.utterance;
+        let recipe = recipe.latentlm(frames);
+        let (rate, steps) = (recipe.frame_rate_hz(), recipe.sample.steps as f64);
+        let latents = rate * utterance.seconds;
+        let latent = own.adapter + own.softmax + steps * own.head;
+        let mut cost = own.backbone.causal(utterance.tokens, latents) + latents * latent;
+        // A head that has learned guidance is evaluated once. The other half reads no text.
+        let is_guided = recipe.sample.guidance_scale != 1.0
+            && recipe.lm.method.distilled_guidance == DistilledGuidance::None;
+        if is_guided {
+            cost += own.backbone.causal(1.0, latents) + latents * latent;
+        }
+        Self {
+            backbone_steps: rate,
+            head_evaluations: rate * steps,
+            passes: 0.0,
+            passes_a_second: 0.0,
+            numbers: rate * recipe.codec.latent_dim as f64,
+            bits: 0.0,
+            multiply_adds: cost / utterance.seconds,
+        }
+    }
+
+    /// Counts of the rival of a recipe.
+    pub(crate) fn of_codes(recipe: &CompareTtsRecipe, texts: Texts, device: &Device) -> Self {
+        let own = CodeCosts::of(recipe, texts.vocabulary, device);
+        let utterance = texts.utterance;
+        let (rate, rival) = (recipe.frame_rate_hz(), &recipe.rival);
         let (steps, passes) = (rate / rival.group as f64, (rival.codebooks - 1) as f64);
+        let (groups, frames) = (steps * utterance.seconds, rate * utterance.seconds);
+        let grouped = own.grouped.causal(utterance.tokens, groups) + groups * own.group;
+        let all = utterance.tokens + frames;
+        let parallel = passes * (own.parallel.full(frames, all) + frames * own.code);
         Self {
             backbone_steps: steps,
             head_evaluations: 0.0,
             passes,
-            multiply_adds: steps * group as f64 + rate * passes * frame as f64,
+            passes_a_second: passes / utterance.seconds,
+            numbers: 0.0,
+            bits: rate * rival.codebooks as f64 * (rival.entries as f64).log2(),
+            multiply_adds: (grouped + parallel) / utterance.seconds,
         }
     }
+}
+
+/// Multiply-adds of a step that trains `parameters` parameters on packs, where an utterance takes `length` positions of
+/// a pack and `forward` multiply-adds. One that is longer than a pack is a pack of its own.
+fn step(pack: usize, length: f64, forward: f64, passes: f64, parameters: usize) -> f64 {
+    let utterances = (pack as f64 / length).max(1.0);
+    passes * utterances * forward + UPDATE * parameters as f64
+}
+
+/// Multiply-adds of a step that trains the `parameters` parameters of LatentLM with `frames` frames per latent. Teachers
+/// and whole steps are not counted.
+pub(crate) fn step_of_latentlm(
+    recipe: &CompareTtsRecipe,
+    frames: usize,
+    texts: Texts,
+    parameters: usize,
+    device: &Device,
+) -> f64 {
+    let own = LatentCosts::of(recipe, frames, texts.vocabulary, device);
+    let utterance = texts.utterance;
+    let recipe = recipe.latentlm(frames);
+    let latents = recipe.frame_rate_hz() * utterance.seconds;
+    let length = if recipe.data.pack_frames {
+        utterance.tokens + latents * frames as f64
+    } else {
+        utterance.tokens + latents
+    };
+    let draws = recipe.lm.batch_mul as f64;
+    let forward = own.backbone.causal(0.0, utterance.tokens + latents)
+        + latents * (own.adapter + draws * own.head)
+        + (latents + 1.0) * own.softmax;
+    let passes = PASSES + f64::from(u8::from(recipe.lm.sizes.recompute));
+    let passes = passes * recipe.lm_train.grad_accumulation as f64;
+    let pack = recipe.data.pack_positions;
+    step(pack, length, forward, passes, parameters)
+}
+
+/// Multiply-adds of a step that trains the `parameters` parameters of the rival of a recipe. The second network learns one
+/// codebook of each utterance.
+pub(crate) fn step_of_codes(
+    recipe: &CompareTtsRecipe,
+    texts: Texts,
+    parameters: usize,
+    device: &Device,
+) -> f64 {
+    let own = CodeCosts::of(recipe, texts.vocabulary, device);
+    let utterance = texts.utterance;
+    let speech = recipe.codes();
+    let frames = speech.frame_rate_hz() * utterance.seconds;
+    let (tokens, groups) = (utterance.tokens, frames / recipe.rival.group as f64);
+    // The second network reads the number of its codebook too.
+    let all = tokens + 1.0 + frames;
+    let forward = own.grouped.causal(0.0, tokens + groups)
+        + (groups + 1.0) * own.group
+        + own.parallel.full(all, all)
+        + PREDICTED * frames * own.code;
+    let passes = PASSES * speech.lm_train.grad_accumulation as f64;
+    let pack = speech.data.pack_positions;
+    step(pack, tokens + frames, forward, passes, parameters)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tts_budget::MeanUtterance;
+
+    /// Four seconds with 20 tokens of text.
+    const TEXTS: Texts = Texts {
+        vocabulary: 100,
+        utterance: MeanUtterance {
+            seconds: 4.0,
+            tokens: 20.0,
+        },
+    };
 
     fn recipe() -> CompareTtsRecipe {
         let mut recipe = CompareTtsRecipe::default();
@@ -97,49 +268,85 @@ mod tests {
         recipe.rival.parallel_depth = 1;
         recipe.rival.parallel_heads = 2;
         recipe.rival.parallel_kv_heads = 1;
-        recipe.rival.entries = 10;
+        recipe.rival.entries = 16;
         recipe.rival.codebooks = 3;
         recipe.rival.aligned = false;
+        recipe.rival.same_size = false;
         recipe
     }
+
+    const BLOCK: usize = 64 * 128 + 64 * 64 + 3 * 64 * 128;
 
     #[test]
     fn a_second_of_codes_is_counted_in_closed_form() {
         let device = Device::default();
-        let block = 64 * 128 + 64 * 64 + 3 * 64 * 128;
-        let one = SpeechCounts::of_codes(&recipe(), 100, &device);
-        let frame = 2 * (block + 640);
+        let one = SpeechCounts::of_codes(&recipe(), TEXTS, &device);
+        // A code attends to 20 tokens and on average to half of 300 codes, in 2 blocks; in a pass a frame attends to
+        // 320 positions in one.
+        let code = 2 * BLOCK + 17 * 64 + 2 * 2 * 64 * (20 + 150);
+        let frame = 2 * (BLOCK + 16 * 64 + 2 * 64 * 320);
         let expected = SpeechCounts {
             backbone_steps: 75.0,
             head_evaluations: 0.0,
             passes: 2.0,
-            multiply_adds: (75 * (2 * block + 11 * 64 + frame)) as f64,
+            passes_a_second: 0.5,
+            numbers: 0.0,
+            bits: 75.0 * 3.0 * 4.0,
+            multiply_adds: (75 * (code + frame)) as f64,
         };
         assert_eq!(one, expected);
         let mut aligned = recipe();
         aligned.rival.aligned = true;
-        let said = SpeechCounts::of_codes(&aligned, 100, &device);
+        let said = SpeechCounts::of_codes(&aligned, TEXTS, &device);
         let difference = said.multiply_adds - one.multiply_adds;
         assert_eq!(difference, (75 * 101 * 64) as f64);
-        let two = SpeechCounts::of_codes(&recipe().of_group(2), 100, &device);
-        let group = 2 * block + 2 * 2 * 64 * 64 + 2 * 11 * 64;
+        let two = SpeechCounts::of_codes(&recipe().of_group(2), TEXTS, &device);
+        let group = 2 * BLOCK + 2 * 2 * 64 * 64 + 2 * 17 * 64 + 2 * 2 * 64 * (20 + 75);
         assert_eq!(two.backbone_steps, 37.5);
         assert_eq!(two.multiply_adds, 37.5 * group as f64 + (75 * frame) as f64);
     }
 
-    /// The rates of the paper at 24 kHz, and its claim: 7.5 steps against 75.
+    /// Forward and backward over three utterances a pack, and the update of every parameter.
+    #[test]
+    fn a_step_is_counted_in_closed_form() {
+        let device = Device::default();
+        let mut recipe = recipe();
+        recipe.speech.data.pack_positions = 960;
+        let parameters = 1000;
+        let step = step_of_codes(&recipe, TEXTS, parameters, &device);
+        let grouped = 320 * 2 * BLOCK + 2 * 2 * 64 * 320 * 160 + 301 * 17 * 64;
+        let parallel = 321 * BLOCK + 2 * 64 * 321 * 321;
+        let codes = 7.0 / 8.0 * f64::from(300 * 16 * 64);
+        let update = UPDATE * 1000.0;
+        let expected = 9.0 * ((grouped + parallel) as f64 + codes) + update;
+        assert_eq!(step, expected);
+        recipe.speech.data.pack_positions = 10;
+        let least = step_of_codes(&recipe, TEXTS, parameters, &device);
+        assert_eq!(3.0 * (least - update), step - update, "one utterance");
+
+        // A pack of as much speech: a latent counts as ten frames.
+        let own = step_of_latentlm(&recipe, 10, TEXTS, parameters, &device);
+        recipe.speech.data.pack_positions = 640;
+        let two = step_of_latentlm(&recipe, 10, TEXTS, parameters, &device);
+        let ratio = (two - update) / (own - update);
+        assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+    }
+
+    /// The rates of the paper at 24 kHz, and its claim: 7.5 steps against 75. All have as many numbers a second.
     #[test]
     fn steps_follow_from_the_hop() {
         let (recipe, device) = (CompareTtsRecipe::default(), Device::default());
         for (frames, hop, rate) in [(3, 960, 25.0), (6, 1920, 12.5), (10, 3200, 7.5)] {
             assert_eq!(recipe.latentlm(frames).codec.hop_samples(), hop);
-            let counts = SpeechCounts::of_latentlm(&recipe, frames, 100, &device);
+            let counts = SpeechCounts::of_latentlm(&recipe, frames, TEXTS, &device);
             assert_eq!(counts.backbone_steps, rate);
             let steps = recipe.speech.sample.steps as f64;
             assert_eq!(counts.head_evaluations, rate * steps);
+            assert_eq!(counts.numbers, 75.0 * recipe.numbers_per_frame as f64);
         }
         assert_eq!(recipe.codes().codec.hop_samples(), 320);
-        let codes = SpeechCounts::of_codes(&recipe, 100, &device);
+        let codes = SpeechCounts::of_codes(&recipe, TEXTS, &device);
         assert_eq!(codes.backbone_steps / 7.5, 10.0);
+        assert_eq!(codes.bits, 4800.0, "eight codes of 8 bits");
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::config::Config;
 use latentlm::backbone::BackboneConfig;
 use latentlm::codec_audio::{CodecConfig, CodecLossConfig};
+use latentlm::core::ops::swiglu_width;
 use latentlm_baselines::{CodeLmConfig, CodeOptions, DenoiserSizes};
 use latentlm_pipelines::{
     CodecTables, PipelineError, Recipe, SpeechRecipe, TokenWeights, checked_within, declare_recipe,
@@ -14,9 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use super::recipe::{check_precision, key_table, wrong};
 
+/// Feed-forward widths are multiples of this.
+const MLP_STEP: usize = 64;
+
 /// A comparison on speech: LatentLM at several rates of latents, and a codec language model with groups of several
 /// sizes. The folder of a rival's run has such a recipe too, with the size of its groups in `rival.group`.
-#[derive(Config, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompareTtsRecipe {
     /// Frames of the codec's tower that LatentLM reads as one latent, for each of its models.
     pub frames_per_latent: Vec<usize>,
@@ -24,12 +27,24 @@ pub struct CompareTtsRecipe {
     pub numbers_per_frame: usize,
     /// Codes of a group, for each of the rivals.
     pub groups: Vec<usize>,
+    /// Minutes of each language model's training, at [`multiply_adds_a_second`](Self::multiply_adds_a_second); 0 for
+    /// `speech.lm_train.steps` steps of each, as in runs of older versions.
+    #[serde(default)]
+    pub minutes: f64,
+    /// Multiply-adds that a machine trains with in a second.
+    #[serde(default = "two_cores")]
+    pub multiply_adds_a_second: f64,
     /// How quality is measured.
     pub evaluate: EvaluateTtsConfig,
     /// The codec language model.
     pub rival: CodeSpeechConfig,
-    /// Seed, data, the codec's tower, LatentLM, and the steps of all models.
+    /// Seed, data, the codec's tower, LatentLM, and how all models are trained. What is given in steps of the language model
+    /// is given in those of the first LatentLM.
     pub speech: SpeechRecipe,
+}
+
+fn two_cores() -> f64 {
+    1e11
 }
 
 /// How the models of speech are measured. Runs of older versions lack the later keys.
@@ -72,6 +87,9 @@ pub struct CodeSpeechConfig {
     pub kv_heads: usize,
     /// Its feed-forward ratio.
     pub mlp_ratio: f64,
+    /// Whether its feed-forward width gives up what the layers of groups take. Runs of older versions lack it.
+    #[serde(default)]
+    pub same_size: bool,
     /// Width of the network of the other codebooks.
     pub parallel_width: usize,
     /// Its blocks.
@@ -98,6 +116,23 @@ declare_recipe! {
         )]),
         seed: speech.seed,
         check: CompareTtsRecipe::check,
+        growing: &["frames_per_latent", "groups", "minutes"],
+    }
+}
+
+impl CodeSpeechConfig {
+    /// Feed-forward width of the network of the first codebook. The layers into a group of `G` codes and out of it have
+    /// `2 G D^2` weights, and a unit of width has `3 D` in each block: as many units fewer, in whole steps of 64, keep all
+    /// groups at about one size.
+    fn mlp_width(&self) -> usize {
+        let whole = swiglu_width(self.width, self.mlp_ratio);
+        if self.group == 1 || !self.same_size {
+            return whole;
+        }
+        let taken = 2.0 * self.group as f64 * self.width as f64 / (3.0 * self.depth as f64);
+        let steps = (taken / MLP_STEP as f64).round() as usize;
+        let left = whole.saturating_sub(steps.saturating_mul(MLP_STEP));
+        left.max(MLP_STEP.min(whole))
     }
 }
 
@@ -113,6 +148,11 @@ impl CompareTtsRecipe {
     fn check(&self) -> Result<(), PipelineError> {
         if self.frames_per_latent.is_empty() || self.groups.is_empty() {
             let reason = "frames_per_latent and groups must name one model each at least";
+            return Err(PipelineError::config(reason));
+        }
+        let steps = Self::default().speech.lm_train.steps;
+        if self.minutes > 0.0 && self.speech.lm_train.steps != steps {
+            let reason = "speech.lm_train.steps is not read if minutes say how long models are trained: set minutes=0";
             return Err(PipelineError::config(reason));
         }
         if self.speech.sample.falling.last > 0 {
@@ -134,13 +174,16 @@ impl CompareTtsRecipe {
         check_precision("speech", &self.speech.lm)
     }
 
-    /// LatentLM with `frames` frames per latent. A pack holds about as much speech at every rate.
+    /// LatentLM with `frames` frames per latent. With `speech.data.pack_frames` a pack holds as much speech at every rate;
+    /// else its positions are divided by the frames, and since texts do not shrink, it holds less at low rates.
     pub fn latentlm(&self, frames: usize) -> SpeechRecipe {
         let mut recipe = self.speech.clone();
         recipe.codec.frames_per_latent = frames;
         recipe.codec.latent_dim = frames.saturating_mul(self.numbers_per_frame);
         recipe.codec.quantizer.codebooks = 0;
-        recipe.data.pack_positions = recipe.data.pack_positions.div_ceil(frames.max(1));
+        if !recipe.data.pack_frames {
+            recipe.data.pack_positions = recipe.data.pack_positions.div_ceil(frames.max(1));
+        }
         recipe
     }
 
@@ -154,10 +197,11 @@ impl CompareTtsRecipe {
         recipe
     }
 
-    /// The same recipe for a rival's run with groups of this size.
+    /// The same recipe for a rival's run with groups of this size. Its steps are those of `speech.lm_train`.
     pub fn of_group(&self, group: usize) -> Self {
         let mut recipe = self.clone();
         recipe.rival.group = group;
+        recipe.minutes = 0.0;
         recipe
     }
 
@@ -167,6 +211,7 @@ impl CompareTtsRecipe {
         let grouped = BackboneConfig::new(rival.width, rival.depth, rival.heads)
             .with_kv_heads(rival.kv_heads)
             .with_mlp_ratio(rival.mlp_ratio)
+            .with_mlp_width(rival.mlp_width())
             .with_condition_layer(false);
         let parallel = DenoiserSizes::new()
             .with_width(rival.parallel_width)
@@ -188,5 +233,125 @@ impl CompareTtsRecipe {
     /// Frames of the codec a second: codes of each codebook.
     pub fn frame_rate_hz(&self) -> f64 {
         self.codes().frame_rate_hz()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use latentlm_pipelines::RunFolder;
+    use latentlm_train::{Interrupter, ProgressMode, RunOptions, open_run};
+
+    use super::*;
+
+    /// 2 * 2 * 256 / (3 * 5) = 68 and 137 units are one step of 64 and two. A run that was begun before there was the
+    /// key has the width that it had.
+    #[test]
+    fn groups_give_up_width_for_their_layers() {
+        let recipe = CompareTtsRecipe::default();
+        let widths = |recipe: &CompareTtsRecipe| {
+            [1, 2, 4].map(|group| recipe.of_group(group).code_lm(9).grouped.mlp_width)
+        };
+        assert_eq!(widths(&recipe), [640, 576, 512]);
+        let older = without(&recipe.to_toml().unwrap(), &["same_size"]);
+        assert!(!older.rival.same_size);
+        assert_eq!(widths(&older), [640; 3]);
+        let mut narrow = recipe;
+        (narrow.rival.width, narrow.rival.depth) = (32, 1);
+        assert_eq!(widths(&narrow), [64; 3], "never none");
+    }
+
+    /// A comparison that was begun before models had the same minutes, packs of as much speech and a limit of texts.
+    #[test]
+    fn older_comparisons_go_on_as_they_were() {
+        let toml = CompareTtsRecipe::default().to_toml().unwrap();
+        let keys = [
+            "minutes",
+            "multiply_adds_a_second",
+            "same_size",
+            "pack_frames",
+            "prompt_tokens",
+        ];
+        let older = without(&toml, &keys);
+        assert_eq!((older.minutes, older.multiply_adds_a_second), (0.0, 1e11));
+        assert_eq!(older.speech.text.prompt_tokens, 0);
+        assert_eq!(older.latentlm(10).data.pack_positions, 103);
+        let now = CompareTtsRecipe::default();
+        assert_eq!((now.minutes, now.speech.text.prompt_tokens), (15.0, 1024));
+        assert_eq!(now.latentlm(10).data.pack_positions, 1024);
+        // Manifests of checkpoints are JSON, and no table of keys completes them.
+        let mut manifest = serde_json::to_value(&older).unwrap();
+        for (table, key) in [
+            ("", "minutes"),
+            ("", "multiply_adds_a_second"),
+            ("/rival", "same_size"),
+            ("/speech/data", "pack_frames"),
+            ("/speech/text", "prompt_tokens"),
+        ] {
+            let table = manifest.pointer_mut(table).unwrap();
+            assert!(
+                table.as_object_mut().unwrap().remove(key).is_some(),
+                "{key}"
+            );
+        }
+        let read: CompareTtsRecipe = serde_json::from_value(manifest).unwrap();
+        assert_eq!(read, older);
+    }
+
+    /// Models join a comparison that goes on, and its minutes grow; nothing else changes.
+    #[test]
+    fn lists_and_minutes_grow_when_a_comparison_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let begun = CompareTtsRecipe::default();
+        drop(RunFolder::create(&path, &begun).unwrap());
+        let resumed = |changes: &[&str]| {
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            let recipe = CompareTtsRecipe::resolve(None, &changes).unwrap();
+            let options = RunOptions {
+                path: path.clone(),
+                resume: true,
+                accept_changed_data: false,
+                device: Device::default(),
+                more_devices: Vec::new(),
+                progress: ProgressMode::Silent,
+                interrupter: Interrupter::new(),
+                within: "speech.".into(),
+            };
+            let opened = open_run(&recipe, &options);
+            opened.err().map(|error| error.to_string())
+        };
+        for changes in [
+            &["groups=[2]"][..],
+            &["frames_per_latent=[3]"],
+            &["frames_per_latent=[10, 3]"],
+            &["minutes=14"],
+            &["minutes=0"],
+            &["numbers_per_frame=33"],
+        ] {
+            let told = resumed(changes).unwrap();
+            assert!(told.contains("another recipe"), "{changes:?}: {told}");
+        }
+        let more = [
+            "frames_per_latent=[3, 6, 10]",
+            "groups=[1, 4]",
+            "minutes=20",
+        ];
+        assert_eq!(resumed(&more), None);
+        assert!(resumed(&[]).unwrap().contains("another recipe"));
+    }
+
+    /// The recipe of a file that lacks the lines of some keys.
+    fn without(toml: &str, keys: &[&str]) -> CompareTtsRecipe {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.toml");
+        let lacks = |line: &str| {
+            let key = line.split(" =").next().unwrap_or_default();
+            keys.contains(&key)
+        };
+        let lines = toml.lines().filter(|line| !lacks(line));
+        let text: Vec<&str> = lines.collect();
+        std::fs::write(&file, text.join("\n")).unwrap();
+        CompareTtsRecipe::resolve(Some(&file), &[]).unwrap()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use latentlm_eval::{SpeechEvaluation, bar_chart, stack};
+use latentlm_eval::{Series, SpeechEvaluation, bar_chart, line_chart, stack};
 use serde::{Deserialize, Serialize};
 
 use super::result::{Column, row, table};
@@ -42,6 +42,10 @@ pub struct SpeechModelResult {
     pub name: String,
     /// Numbers that are trained, without the codec.
     pub parameters: usize,
+    /// Optimizer steps of the language model.
+    pub steps: u64,
+    /// Minutes that they took, as far as calls ended; none if an older version trained it.
+    pub minutes: Option<f64>,
     /// What a second of its speech costs.
     pub counts: SpeechCounts,
     /// Its measurements.
@@ -49,8 +53,10 @@ pub struct SpeechModelResult {
 }
 
 impl SpeechModelResult {
-    fn measure(&self, name: &str) -> Option<f64> {
-        self.evaluation.values.get(name).copied()
+    /// A measurement by its name; none if it was not made, or is a mean of nothing.
+    pub(crate) fn measure(&self, name: &str) -> Option<f64> {
+        let value = self.evaluation.values.get(name).copied();
+        value.filter(|value| value.is_finite())
     }
 
     /// A measurement with its interval, if it has one; empty if it was not measured.
@@ -64,19 +70,28 @@ impl SpeechModelResult {
         }
     }
 
-    /// Utterances of all kinds that did not end by themselves.
-    fn without_end(&self) -> f64 {
+    /// Perplexities of its codebooks, the first first; none without codebooks.
+    fn perplexities(&self) -> Vec<f64> {
+        let numbered = (1..).map(|book| self.measure(&format!("code_perplexity_{book}")));
+        numbered.map_while(|value| value).collect()
+    }
+
+    /// Percentage of the utterances of all kinds that did not end by themselves.
+    fn without_end(&self) -> Option<f64> {
+        let said = self.measure("texts_said").filter(|said| *said > 0.0)?;
         let measures = self.evaluation.values.iter();
         let ends = measures.filter(|(name, _)| name.ends_with("_without_end"));
-        ends.map(|(_, count)| count).sum()
+        let ends: f64 = ends.map(|(_, count)| count).sum();
+        Some(100.0 * ends / said)
     }
 }
 
 impl TtsComparison {
     /// Columns of counts and measurements.
-    fn columns() -> [Column<SpeechModelResult>; 9] {
+    fn columns() -> [Column<SpeechModelResult>; 16] {
         let column = Column::<SpeechModelResult>::new;
         [
+            column("minutes of training", 1, |own| own.minutes),
             column("backbone steps a second", 1, |own| {
                 Some(own.counts.backbone_steps)
             }),
@@ -84,6 +99,9 @@ impl TtsComparison {
                 Some(own.counts.head_evaluations)
             }),
             column("passes an utterance", 0, |own| Some(own.counts.passes)),
+            column("passes a second", 2, |own| Some(own.counts.passes_a_second)),
+            column("numbers a second", 0, |own| some(own.counts.numbers)),
+            column("bits a second", 0, |own| some(own.counts.bits)),
             column("million multiply-adds a second", 0, |own| {
                 Some(own.counts.multiply_adds / 1e6)
             }),
@@ -93,7 +111,12 @@ impl TtsComparison {
             column("mel distance of the codec, dB", 2, |own| {
                 own.measure("codec_mel_distance_db")
             }),
-            column("without end", 0, |own| Some(own.without_end())),
+            column("least codebook perplexity", 1, |own| {
+                own.perplexities().into_iter().reduce(f64::min)
+            }),
+            column("texts refused", 0, |own| own.measure("texts_refused")),
+            column("texts said", 0, |own| own.measure("texts_said")),
+            column("without end, %", 1, SpeechModelResult::without_end),
         ]
     }
 
@@ -147,10 +170,16 @@ impl TtsComparison {
     /// A row for each model, and how many times fewer steps each LatentLM takes than each rival.
     fn table(&self) -> String {
         let rows = self.models.iter().map(|own| {
-            let labels = vec![own.name.clone(), own.parameters.to_string()];
+            let [parameters, steps] = [own.parameters as u64, own.steps];
+            let labels = vec![own.name.clone(), parameters.to_string(), steps.to_string()];
             (labels, own)
         });
-        let mut text = table(&["model", "parameters"], &Self::columns(), rows);
+        let mut text = table(
+            &["model", "parameters", "training steps"],
+            &Self::columns(),
+            rows,
+        );
+        text += &self.codebooks();
         let (rivals, latentlm): (Vec<_>, Vec<_>) = self
             .models
             .iter()
@@ -170,7 +199,27 @@ impl TtsComparison {
         text
     }
 
-    /// A chart for each column, and for what listeners found of the models.
+    /// How many entries of each codebook are in use, a paragraph for each model that has some.
+    fn codebooks(&self) -> String {
+        let mut text = String::new();
+        for own in &self.models {
+            let (perplexities, entries) = (own.perplexities(), own.measure("code_entries"));
+            if let (false, Some(entries)) = (perplexities.is_empty(), entries) {
+                let half = perplexities.iter().filter(|own| 2.0 * **own >= entries);
+                let (half, all) = (half.count(), perplexities.len());
+                let listed = perplexities.iter().map(|own| format!("{own:.0}"));
+                let listed = listed.collect::<Vec<String>>().join(", ");
+                text += &format!(
+                    "\n{}: perplexities of its codebooks {listed} of {entries:.0} entries; {half} of {all} are at \
+                     least half.\n",
+                    own.name
+                );
+            }
+        }
+        text
+    }
+
+    /// A chart for each column, and for what listeners found of the models; this also over the steps a second.
     pub(crate) fn figure(&self) -> String {
         let mut charts = Vec::new();
         for column in Self::columns() {
@@ -178,18 +227,46 @@ impl TtsComparison {
             let bars = bars.filter_map(|own| Some((own.name.clone(), (column.value)(own)?)));
             let bars: Vec<(String, f64)> = bars.collect();
             if !bars.is_empty() {
-                charts.push((column.name, bar_chart(column.name, &bars)));
+                charts.push((column.name.to_owned(), bar_chart(column.name, &bars)));
             }
         }
         let measured = self.measured();
         for &name in measured.iter().filter(|name| is_judged(name)) {
+            let words = name.replace('_', " ");
             let bars = self.models.iter();
             let bars = bars.filter_map(|own| Some((own.name.clone(), own.measure(name)?)));
-            let bars: Vec<(String, f64)> = bars.filter(|bar| bar.1.is_finite()).collect();
-            charts.push((name, bar_chart(&name.replace('_', " "), &bars)));
+            let bars: Vec<(String, f64)> = bars.collect();
+            charts.push((words.clone(), bar_chart(&words, &bars)));
+            charts.push((format!("{words}, by rate"), self.curves(name)));
         }
+        let charts: Vec<(&str, String)> = charts
+            .iter()
+            .map(|(title, chart)| (title.as_str(), chart.clone()))
+            .collect();
         stack(&charts)
     }
+
+    /// A measurement over the steps a second, a curve for LatentLM at its rates and one for the rivals with their groups.
+    fn curves(&self, name: &str) -> String {
+        let series = [("LatentLM", false), ("codes", true)].map(|(series, codes)| {
+            let models = self.models.iter();
+            let models = models.filter(|own| (own.counts.head_evaluations == 0.0) == codes);
+            let points =
+                models.filter_map(|own| Some((own.counts.backbone_steps, own.measure(name)?)));
+            let mut points: Vec<(f64, f64)> = points.collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Series {
+                name: series,
+                points,
+            }
+        });
+        line_chart("backbone steps a second", &series, false)
+    }
+}
+
+/// A number that is not 0.
+fn some(number: f64) -> Option<f64> {
+    Some(number).filter(|number| *number != 0.0)
 }
 
 /// Whether some measurements have a part in their names.
@@ -210,6 +287,8 @@ mod tests {
 
     fn result(name: &str, steps: f64, evaluations: f64) -> SpeechModelResult {
         let measures = [
+            ("texts_refused", 1.0),
+            ("texts_said", 24.0),
             ("real_time_factor", 0.25),
             ("digits_without_end", 2.0),
             ("words_without_end", 1.0),
@@ -217,10 +296,15 @@ mod tests {
         SpeechModelResult {
             name: name.into(),
             parameters: 1000,
+            steps: 20,
+            minutes: Some(0.5),
             counts: SpeechCounts {
                 backbone_steps: steps,
                 head_evaluations: evaluations,
                 passes: 0.0,
+                passes_a_second: 0.0,
+                numbers: 2400.0,
+                bits: 0.0,
                 multiply_adds: 2e6 * steps,
             },
             evaluation: SpeechEvaluation {
@@ -239,7 +323,7 @@ mod tests {
             ],
         };
         let table = comparison.table();
-        let row = "| latentlm-7.5 | 1000 | 7.5 | 75.0 | 0 | 15 | 0.250 |  |  |  | 3 |";
+        let row = "| latentlm-7.5 | 1000 | 20 | 0.5 | 7.5 | 75.0 | 0 | 0.00 | 2400 |  | 15 | 0.250 |  |  |  |  | 1 | 24 | 12.5 |";
         assert!(table.contains(row), "{table}");
         let told = "latentlm-7.5: 10.0 times fewer backbone steps than rival-1; head evaluations against its \
                     steps 1.00, multiply-adds 10.00.";
@@ -249,6 +333,23 @@ mod tests {
         let json = serde_json::to_string(&comparison).unwrap();
         let read: TtsComparison = serde_json::from_str(&json).unwrap();
         assert_eq!(read, comparison);
+    }
+
+    #[test]
+    fn codebooks_are_listed_with_their_sizes() {
+        let mut rival = result("rival-1", 75.0, 0.0);
+        for (name, value) in [
+            ("code_perplexity_1", 150.4),
+            ("code_perplexity_2", 100.0),
+            ("code_entries", 256.0),
+        ] {
+            rival.evaluation.values.insert(name.into(), value);
+        }
+        let models = vec![result("latentlm-7.5", 7.5, 75.0), rival];
+        let table = TtsComparison { models }.table();
+        let told = "\nrival-1: perplexities of its codebooks 150, 100 of 256 entries; 1 of 2 are at least half.\n";
+        assert!(table.contains(told), "{table}");
+        assert!(table.contains("|  | 100.0 | 1 | 24 |"), "{table}");
     }
 
     /// Every measurement of several utterances has its interval beside it, and what nobody measured is named.
@@ -281,6 +382,8 @@ mod tests {
         assert!(!tables.contains("understood"), "{tables}");
         let figure = comparison.figure();
         assert!(figure.contains("hard words dropped"), "{figure}");
+        assert!(figure.contains("hard words dropped, by rate"), "{figure}");
+        assert!(figure.contains("backbone steps a second"), "{figure}");
         assert!(!figure.contains("similarity of same"), "{figure}");
     }
 

@@ -96,7 +96,7 @@ impl CodeSpeaker {
     /// A voice to continue, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its words.
     ///
     /// # Errors
-    /// If the recording is shorter than a frame, or there are no words.
+    /// If the recording is shorter than a frame or longer than what the model was trained on, or there are no words.
     pub fn voice(&self, text: &str, samples: Vec<f32>) -> Result<CodeVoice, PipelineError> {
         let hop = hop_samples(&self.codec);
         if text.trim().is_empty() {
@@ -107,6 +107,7 @@ impl CodeSpeaker {
             let reason = format!("{} samples; one frame takes {hop}", samples.len());
             return Err(PipelineError::Voice(reason));
         }
+        self.recipe.speech.check_voice(samples.len())?;
         let parameters = self
             .codec
             .encode_parameters(signal(samples, hop, &self.device));
@@ -199,12 +200,8 @@ impl CodeSpeaker {
             codes.clone_from(&voice.codes);
         }
         tokens.extend(tokenizer.encode(text)?);
-        let limit = self.recipe.codes().data.pack_positions;
-        let frames = codes.len() / self.model.codebooks();
-        let positions = tokens.len() + 1 + frames / self.recipe.rival.group;
-        if positions > limit {
-            return Err(PipelineError::Prompt { positions, limit });
-        }
+        let groups = codes.len() / self.model.codebooks() / self.recipe.rival.group;
+        self.recipe.codes().check_prompt(tokens.len(), groups)?;
         Ok(CodePrompt {
             text: tokens,
             voice: codes,

@@ -156,14 +156,14 @@ impl Keys {
     /// Adds the keys that a file lacks because it is older than they are ([`Key::earlier`]).
     pub(crate) fn complete_earlier(&self, file: &mut Table) {
         for (name, key) in &self.keys {
-            let (Some(value), Some((table, _))) = (&key.earlier, name.rsplit_once('.')) else {
+            let Some(value) = &key.earlier else {
                 continue;
             };
             // The keys that were there from the beginning: several may have been added since.
-            let first = self.keys.iter().filter(|(other, key)| {
-                let is_here = other.rsplit_once('.').is_some_and(|(of, _)| of == table);
-                is_here && key.earlier.is_none()
-            });
+            let first = self
+                .keys
+                .iter()
+                .filter(|(other, key)| table_of(other) == table_of(name) && key.earlier.is_none());
             let first: Vec<&String> = first.map(|(other, _)| other).collect();
             let has = |name: &String| lookup(file, name).is_some();
             let is_complete = !first.is_empty() && first.into_iter().all(has);
@@ -367,6 +367,11 @@ pub fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
         inside = inside.get(name)?.as_table()?;
     }
     inside.get(last)
+}
+
+/// The table of a key; empty for a key outside of all tables.
+fn table_of(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(table, _)| table)
 }
 
 /// Sets the value of a dotted key.

@@ -235,6 +235,26 @@ mod tests {
         assert_eq!(got.inner.steps, 10, "overrides are no file");
     }
 
+    /// The same outside of all tables, whatever the tables have.
+    #[test]
+    fn keys_outside_of_tables_have_earlier_values_too() {
+        let keys = "early = { type = \"integer\", default = 1, help = \"Early\" }
+            late = { type = \"integer\", default = 10, earlier = 0, help = \"Late\" }
+            [inner]
+            rate = { type = \"number\", default = 0.5, help = \"Rate\" }";
+        let keys = Keys::parse(keys).unwrap();
+        for (text, late) in [
+            ("early = 2", Some(0)),
+            ("early = 2\nlate = 3", Some(3)),
+            ("[inner]\nrate = 2.0", None),
+        ] {
+            let mut table: Table = text.parse().unwrap();
+            keys.complete_earlier(&mut table);
+            let found = table.get("late").and_then(Value::as_integer);
+            assert_eq!(found, late, "{text}");
+        }
+    }
+
     #[test]
     fn bare_words_are_strings() {
         assert_eq!(overrides(&["name=two"]).unwrap().name, "two");

@@ -53,6 +53,16 @@ pub enum PipelineError {
         /// Largest number of positions.
         limit: usize,
     },
+    /// A text that takes more tokens than may be said at once.
+    #[error(
+        "the text, with that of the voice, takes {tokens} tokens, more than the {limit} of text.prompt_tokens: shorten it"
+    )]
+    LongText {
+        /// Tokens of both texts.
+        tokens: usize,
+        /// Largest number of tokens.
+        limit: usize,
+    },
     /// A request that a model of text and pictures can't fulfil: what is wrong, and what would fit.
     #[error("prompt: {0}")]
     Request(String),
@@ -106,6 +116,7 @@ impl PipelineError {
                 | Self::ImageCodec(_)
                 | Self::Model(_)
                 | Self::Prompt { .. }
+                | Self::LongText { .. }
                 | Self::Request(_)
                 | Self::Ending(_)
                 | Self::GridSize { .. }

@@ -29,6 +29,7 @@
 //! Letters of shapes: `B` batch, `F` frames, `C` channels, `H x W` pixels, `N` samples of sound, `T` latents, `Z`
 //! numbers per latent.
 
+mod changed;
 mod checkpoint;
 mod data;
 mod drawing;
@@ -58,6 +59,7 @@ mod text;
 mod video;
 mod within;
 
+pub use changed::{ChangedKey, changed_keys};
 pub use checkpoint::Checkpoint;
 pub use data::TrainingData;
 pub use error::{PipelineError, Result};

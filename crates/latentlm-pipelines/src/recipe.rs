@@ -7,7 +7,7 @@ use std::path::Path;
 use burn::config::Config;
 use latentlm::core::{DistilledGuidance, FallingSteps, HeadMethod, PartConfig, Precision, Sampler};
 use latentlm::{LmSizes, SampleOptions, backbone, codec_image, diffusion};
-use latentlm_keys::{Keys, RecipeError, Table, Value, lookup};
+use latentlm_keys::{Keys, RecipeError, Table};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -19,6 +19,10 @@ use crate::error::{PipelineError, Result};
 pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + Debug {
     /// The command that trains it.
     const COMMAND: &'static str;
+
+    /// Keys that may grow when a run goes on, besides the steps of stages: numbers that rise, and lists, which keep all
+    /// that they have and their first entry in its place.
+    const GROWING: &'static [&'static str] = &[];
 
     /// Its keys, with type, range and default.
     fn keys() -> &'static Keys;
@@ -70,36 +74,6 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     }
 }
 
-/// A key whose value differs between two recipes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ChangedKey {
-    /// The dotted key.
-    pub name: String,
-    /// The value in the first recipe.
-    pub before: String,
-    /// The value in the second.
-    pub now: String,
-}
-
-/// The keys in which a recipe differs from another of its kind.
-///
-/// # Errors
-/// If a recipe can't be written as TOML.
-pub fn changed_keys<R: Recipe>(before: &R, now: &R) -> Result<Vec<ChangedKey>, RecipeError> {
-    let table = |recipe: &R| Ok::<_, RecipeError>(recipe.to_toml()?.parse().unwrap_or_default());
-    let tables: [Table; 2] = [table(before)?, table(now)?];
-    let mut changed = Vec::new();
-    for (name, _) in R::keys().completed(&tables[1]).iter() {
-        let value = |table| lookup(table, name).map_or_else(String::new, Value::to_string);
-        let [before, now] = tables.each_ref().map(value);
-        if before != now {
-            let name = name.into();
-            changed.push(ChangedKey { name, before, now });
-        }
-    }
-    Ok(changed)
-}
-
 /// The files of weights that the codec's loss of a recipe names, each with its key.
 ///
 /// # Errors
@@ -115,7 +89,8 @@ pub fn loss_weights<R: Recipe>(recipe: &R) -> Result<Vec<(String, String)>, Reci
 ///
 /// `keys` is the recipe's table of keys and the function that finds it and the tables that it includes by
 /// name, `parts` the tables whose values come from the parts (see [`CodecTables`]), `seed` the field of the
-/// seed, and `check` a function for [`Recipe::check_together`].
+/// seed, `check` a function for [`Recipe::check_together`], and `growing`, which may be left out, the keys of
+/// [`Recipe::GROWING`].
 ///
 /// ```
 /// use latentlm_pipelines::{PipelineError, Recipe, declare_recipe};
@@ -166,6 +141,7 @@ macro_rules! declare_recipe {
             parts: $parts:expr,
             seed: $($seed:ident).+,
             check: $check:expr,
+            $(growing: $growing:expr,)?
         }
     ) => {
         impl Default for $recipe {
@@ -177,6 +153,7 @@ macro_rules! declare_recipe {
 
         impl $crate::Recipe for $recipe {
             const COMMAND: &'static str = $command;
+            $(const GROWING: &'static [&'static str] = $growing;)?
 
             fn keys() -> &'static $crate::Keys {
                 static KEYS: ::std::sync::LazyLock<$crate::Keys> =

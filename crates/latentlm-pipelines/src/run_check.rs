@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use latentlm::core::bundle::io_error;
 use latentlm_keys::{RunKind, Table, Value};
 
+use crate::changed::changed_keys;
 use crate::error::Result;
 use crate::integrity::{MANIFEST, Wanted, damage, misplaced};
 use crate::inventory::Inventory;
 use crate::manifest::{AnyManifest, Manifest};
 use crate::metrics::MetricLine;
-use crate::recipe::{Recipe, changed_keys};
+use crate::recipe::Recipe;
 use crate::run::{paths_in, steps_in};
 
 /// A checkpoint, and its damage if it has any.

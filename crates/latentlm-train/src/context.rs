@@ -243,14 +243,16 @@ fn continued<R: Recipe>(
 ) -> Result<RunFolder<R>> {
     let (run, saved) = RunFolder::resume(&options.path)?;
     let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
+    let is_steps = |key: &ChangedKey| key.name.ends_with("_train.steps");
     // Another model or another order of samples would not be a continuation.
-    if !changed.iter().all(|key| key.name.ends_with("_train.steps")) {
+    let goes_on = |key: &ChangedKey| is_steps(key) || has_grown::<R>(key);
+    if !changed.iter().all(goes_on) {
         let reason = "was begun with another recipe (its config.toml); resume it with that, or begin \
                       a new run";
         return Err(run.error(reason).into());
     }
     let stages = run.stages();
-    for key in &changed {
+    for key in changed.iter().filter(|key| is_steps(key)) {
         check_steps(&run, &stages, key)?;
         // The keys of a run within another are keys of the other's recipe.
         let within = if key.name.starts_with(&options.within) {
@@ -265,6 +267,25 @@ fn continued<R: Recipe>(
         ));
     }
     Ok(run)
+}
+
+/// Whether a key that may grow did: a number that is larger, but was not 0, which stands for another way, or a list that
+/// begins as before and has lost nothing.
+fn has_grown<R: Recipe>(key: &ChangedKey) -> bool {
+    fn list(text: &str) -> Option<Vec<&str>> {
+        let inside = text.trim().strip_prefix('[')?.strip_suffix(']')?;
+        Some(inside.split(',').map(str::trim).collect())
+    }
+    if !R::GROWING.contains(&key.name.as_str()) {
+        return false;
+    }
+    if let (Some(before), Some(now)) = (list(&key.before), list(&key.now)) {
+        return before.first() == now.first() && before.iter().all(|own| now.contains(own));
+    }
+    match (key.before.parse::<f64>(), key.now.parse::<f64>()) {
+        (Ok(before), Ok(now)) => before > 0.0 && now > before,
+        _ => false,
+    }
 }
 
 /// Refuses other steps of a codec that a language model has begun to learn, and fewer steps than a run within this one

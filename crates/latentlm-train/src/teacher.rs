@@ -20,7 +20,7 @@ use crate::weights;
 /// Name of the codec's stage.
 pub const CODEC: &str = "codec";
 /// Keys, and beginnings of keys, in which a model may differ from the one that it begins from.
-const FREE: [&str; 19] = [
+const FREE: [&str; 20] = [
     "seed",
     "sample.",
     "lm_train.",
@@ -40,6 +40,7 @@ const FREE: [&str; 19] = [
     "text.history_dropout",
     "text.cut_prompts",
     "text.without_full_stop",
+    "text.prompt_tokens",
 ];
 
 /// The run that a recipe begins from, if it names one.

@@ -3,19 +3,24 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use latentlm::LatentCodec;
 use latentlm::core::bundle::io_error;
 use latentlm::core::disk;
 use latentlm_data::Skipped;
 use latentlm_data::speech::{Composer, Composition};
 use latentlm_pipelines::{
     HeldOutUtterance, PipelineError, Recipe, RunFolder, SkippedList, SpeechData, SpeechPipeline,
-    SpeechRecipe, reconstruct, skipped,
+    SpeechRecipe, hop_samples, reconstruct, signal, skipped,
 };
 
+use super::codes::CodeUsage;
+use super::continued::BEGINNING_SECONDS;
+use super::hard::heard_words;
 use super::measuring::{EvaluateSpeechOptions, Evaluation, SpeechEvaluation, Utterances, finite};
 use super::metrics::{Slips, mel_distance_db, si_sdr_db, stoi, words};
 use super::recognizer::Listener;
 use super::speaker::Speaker;
+use super::voices::speakers;
 use crate::error::Result;
 use crate::evaluation;
 use crate::report::write_speech_report;
@@ -75,8 +80,12 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
             ..SpeechEvaluation::default()
         },
         skipped: SkippedList::default(),
+        one_voice: speakers(&data.train).len() < 2,
+        refused: 0,
+        said: 0,
     };
-    evaluation.measure_codec(data)?;
+    let recordings = evaluation.recordings(data)?;
+    evaluation.measure_codec(&recordings)?;
     match &data.composer {
         Some(composer) => {
             for &kind in composer.kinds() {
@@ -84,40 +93,61 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
             }
         }
         None => {
-            evaluation.measure_recordings(data)?;
+            evaluation.measure_model(&recordings, options.judges.open_recognizer.as_ref())?;
+            evaluation.measure_trained(data)?;
             evaluation.measure_voices(data)?;
+            evaluation.measure_continuation(data, BEGINNING_SECONDS)?;
         }
     }
     evaluation.measure_hard_texts(data)?;
     evaluation.measure_speed(data)?;
+    evaluation.put("texts_said", evaluation.said as f64);
+    evaluation.put("texts_refused", evaluation.refused as f64);
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
     evaluation::write(run, &evaluation.results)?;
     Ok(evaluation.results)
 }
 
 impl<S: Speaker> Evaluation<'_, S> {
-    /// Measures held-out recordings through the codec, without noise.
-    fn measure_codec(&mut self, data: &SpeechData) -> Result<()> {
-        let rate = self.speaker.sample_rate_hz();
+    /// The first held-out recordings: the codec, the model and those who listen all get the same ones. In a corpus of words
+    /// the model says none of them, so that all are taken.
+    pub(super) fn recordings(&mut self, data: &SpeechData) -> Result<Utterances> {
+        let mut recordings = Utterances::new(RECORDINGS);
+        for index in 0..data.test.len().min(self.options.samples) {
+            let read = HeldOutUtterance::recorded(&data.test, index, &mut self.skipped);
+            match read {
+                Some(recording) if data.composer.is_some() => {
+                    recordings.texts.push(recording.text);
+                    recordings.originals.push(recording.samples);
+                }
+                Some(recording) => self.add(&mut recordings, recording)?,
+                None => {}
+            }
+        }
+        Ok(recordings)
+    }
+
+    /// Measures held-out recordings through the codec, without noise, and how many entries of its codebooks are in use.
+    pub(super) fn measure_codec(&mut self, recordings: &Utterances) -> Result<()> {
+        let (rate, originals) = (self.speaker.sample_rate_hz(), &recordings.originals);
         self.tell(&format!(
             "measuring the codec on {} recordings",
-            data.test.len()
+            originals.len()
         ));
-        let mut recordings = Utterances::new(RECORDINGS);
         let (mut mel, mut si_sdr, mut intelligible) = (Vec::new(), Vec::new(), Vec::new());
-        let mut copies = Vec::new();
-        for index in 0..data.test.len() {
-            let read = HeldOutUtterance::recorded(&data.test, index, &mut self.skipped);
-            let Some(utterance) = read else {
-                continue;
-            };
-            let (original, copy) =
-                reconstruct(self.speaker.codec(), utterance.samples, self.device);
-            mel.push(mel_distance_db(&original, &copy, rate));
-            si_sdr.push(si_sdr_db(&original, &copy));
-            intelligible.extend(stoi(&original, &copy, rate));
-            recordings.texts.push(utterance.text);
-            recordings.originals.push(original);
+        let mut copies = Vec::with_capacity(originals.len());
+        let speaker = self.speaker;
+        let codec = speaker.codec();
+        let mut usage = codec.quantizer().map(CodeUsage::new);
+        for original in originals {
+            if let Some(usage) = &mut usage {
+                let sound = signal(original.clone(), hop_samples(codec), self.device);
+                usage.count(codec.encode_parameters(sound));
+            }
+            let (_, copy) = reconstruct(codec, original.clone(), self.device);
+            mel.push(mel_distance_db(original, &copy, rate));
+            si_sdr.push(si_sdr_db(original, &copy));
+            intelligible.extend(stoi(original, &copy, rate));
             copies.push(copy);
         }
         for (name, values) in [
@@ -132,15 +162,21 @@ impl<S: Speaker> Evaluation<'_, S> {
         if copies.is_empty() {
             return Ok(());
         }
+        if let Some(quantizer) = codec.quantizer() {
+            self.put("code_entries", quantizer.entries() as f64);
+        }
+        for (name, value) in usage.iter().flat_map(CodeUsage::perplexities) {
+            self.put(name, value);
+        }
         let judges = &self.options.judges;
         if let Some(judge) = &judges.pesq {
-            self.measure_pesq(judge, &recordings.originals, &copies)?;
+            self.measure_pesq(judge, originals, &copies)?;
         }
         if let Some(listener) = &judges.open_recognizer {
-            self.recognize(listener, &recordings, "original", &recordings.originals)?;
-            self.recognize(listener, &recordings, "codec", &copies)?;
+            self.recognize(listener, recordings, "original", originals)?;
+            self.recognize(listener, recordings, "codec", &copies)?;
         }
-        self.measure_naturalness(RECORDINGS, "original", &recordings.originals)?;
+        self.measure_naturalness(RECORDINGS, "original", originals)?;
         self.measure_naturalness(RECORDINGS, "codec", &copies)
     }
 
@@ -159,7 +195,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         Ok(())
     }
 
-    /// Adds an utterance, if the model can say its text. If not, its source is listed as skipped.
+    /// Adds an utterance, if the model can say its text. If not, it counts as refused, and its source is listed as skipped.
     fn add(&mut self, utterances: &mut Utterances, held_out: HeldOutUtterance) -> Result<()> {
         let texts = [held_out.text];
         match self.speaker.accepts(&texts, None, &self.options.sample) {
@@ -167,7 +203,12 @@ impl<S: Speaker> Evaluation<'_, S> {
                 utterances.texts.extend(texts);
                 utterances.originals.push(held_out.samples);
             }
-            Err(error @ (PipelineError::Data(_) | PipelineError::Prompt { .. })) => {
+            Err(
+                error @ (PipelineError::Data(_)
+                | PipelineError::Prompt { .. }
+                | PipelineError::LongText { .. }),
+            ) => {
+                self.refused += 1;
                 self.skipped.add(Skipped {
                     path: held_out.source,
                     reason: error.to_string(),
@@ -189,23 +230,10 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.measure_model(&utterances, options.judges.recognizer.as_ref())
     }
 
-    /// Measures held-out recordings.
-    fn measure_recordings(&mut self, data: &SpeechData) -> Result<()> {
-        let options = self.options;
-        let mut utterances = Utterances::new(RECORDINGS);
-        for index in 0..data.test.len().min(options.samples) {
-            let read = HeldOutUtterance::recorded(&data.test, index, &mut self.skipped);
-            if let Some(recording) = read {
-                self.add(&mut utterances, recording)?;
-            }
-        }
-        self.measure_model(&utterances, options.judges.open_recognizer.as_ref())
-    }
-
     /// Generates speech for texts. Measures how often speech does not end by itself, its length relative to
     /// the recordings, its voice, and the errors of a listener. For composed utterances, the listener also
     /// hears the originals and their reconstructions by the codec.
-    fn measure_model(
+    pub(super) fn measure_model(
         &mut self,
         utterances: &Utterances,
         listener: Option<&Listener>,
@@ -219,7 +247,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.tell(&format!("speaking {} {kind}", originals.len()));
         let spoken = self.speaker.say(&utterances.texts, None, &sample, seed)?;
         let cut = spoken.iter().map(|speech| usize::from(speech.was_cut));
-        self.put_sum(format!("{kind}_without_end"), &cut.collect::<Vec<usize>>());
+        self.put_cut(kind, &cut.collect::<Vec<usize>>());
         let pairs = spoken.iter().zip(originals);
         let ratios = pairs.map(|(own, original)| own.samples.len() as f64 / original.len() as f64);
         let ratios: Vec<f64> = ratios.collect();
@@ -246,7 +274,9 @@ impl<S: Speaker> Evaluation<'_, S> {
             self.measure_naturalness(kind, "original", originals)?;
         }
         self.measure_naturalness(kind, "model", &spoken)?;
-        if let Some(judge) = &options.judges.speaker {
+        // Speech without a prompt has any of several voices; theirs are measured behind recordings.
+        let judge = options.judges.speaker.as_ref();
+        if let Some(judge) = judge.filter(|_| self.one_voice) {
             // One long file for each voice, since a single word says little about a voice.
             let voices = [originals.concat(), spoken.concat()];
             let files = self.write(&format!("{kind}-voices"), &voices)?;
@@ -259,7 +289,7 @@ impl<S: Speaker> Evaluation<'_, S> {
     }
 
     /// Speaks the texts behind recordings of others, which are cut in their last word, and counts the words
-    /// that a listener hears twice or not at all. Texts with too long a prompt are left out.
+    /// that a listener hears twice or not at all. Texts that are refused behind their prompt are left out.
     fn measure_prompted(&mut self, utterances: &Utterances, listener: &Listener) -> Result<()> {
         let (options, kind, count) = (self.options, utterances.kind, utterances.texts.len());
         if count < 2 {
@@ -275,17 +305,16 @@ impl<S: Speaker> Evaluation<'_, S> {
             let recording = &utterances.originals[prompt];
             let recording = cut_in_word(recording, self.speaker.sample_rate_hz());
             let Ok(voice) = self.speaker.voice(text, recording.to_vec()) else {
+                self.refused += texts.len();
                 continue;
             };
-            let sample = &options.sample;
-            if self.speaker.accepts(texts, Some(&voice), sample).is_err() {
-                continue;
-            }
+            let (sample, mut texts) = (&options.sample, texts.to_vec());
+            self.keep_accepted(&mut texts, Some(&voice));
             let spoken = self
                 .speaker
-                .say(texts, Some(&voice), sample, options.seed)?;
+                .say(&texts, Some(&voice), sample, options.seed)?;
             sounds.extend(spoken.into_iter().map(|speech| speech.samples));
-            prompted.texts.extend_from_slice(texts);
+            prompted.texts.extend(texts);
             before.resize(prompted.texts.len(), words(text).pop());
         }
         if sounds.is_empty() {
@@ -294,7 +323,8 @@ impl<S: Speaker> Evaluation<'_, S> {
         let heard = self.recognize(listener, &prompted, "prompted", &sounds)?;
         let utterances = prompted.texts.iter().zip(&heard).zip(&before);
         let slips = utterances.map(|((text, heard), before)| {
-            Slips::count(&words(text), &words(heard), before.as_deref())
+            let expected = words(text);
+            Slips::count(&expected, &heard_words(&expected, heard), before.as_deref())
         });
         let slips: Vec<Slips> = slips.collect();
         for (measure, counts) in [
@@ -327,7 +357,11 @@ impl<S: Speaker> Evaluation<'_, S> {
                 factor.push(times.total_s / times.speech_s);
             }
         }
-        self.put("latents_a_second", self.speaker.frame_rate_hz());
+        let frames = match self.speaker.codec().quantizer() {
+            Some(_) => "frames_a_second",
+            None => "latents_a_second",
+        };
+        self.put(frames, self.speaker.frame_rate_hz());
         for (name, times, unit) in [
             ("first_audio_ms", first, 1e3),
             ("real_time_factor", factor, 1.0),

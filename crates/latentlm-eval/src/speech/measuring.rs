@@ -8,8 +8,9 @@ use latentlm::core::bundle::write_atomically;
 use latentlm::{SampleOptions, SmallWeights};
 use latentlm_data::speech::{Audio, write_wav};
 use latentlm_pipelines::SkippedList;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::hard::heard_words;
 use super::metrics::{EditCount, characters, edit_rate, words};
 use super::recognizer::Listener;
 use super::speaker::Speaker;
@@ -65,12 +66,23 @@ pub struct SpeechEvaluation {
     /// Type of the language model's weights.
     #[serde(default)]
     pub weights: MeasuredWeights,
-    /// Measurements by name.
-    #[serde(flatten)]
+    /// Measurements by name; NaN for a mean of nothing.
+    #[serde(flatten, deserialize_with = "read_values")]
     pub values: BTreeMap<String, f64>,
     /// 95 % intervals of those that sum up several utterances.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub intervals: BTreeMap<String, [f64; 2]>,
+}
+
+/// Measurements from JSON, where NaN is null.
+fn read_values<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<BTreeMap<String, f64>, D::Error> {
+    let read = BTreeMap::<String, Option<f64>>::deserialize(deserializer)?;
+    let values = read.into_iter();
+    Ok(values
+        .map(|(name, value)| (name, value.unwrap_or(f64::NAN)))
+        .collect())
 }
 
 /// An evaluation that is under way.
@@ -82,6 +94,12 @@ pub struct Evaluation<'a, S> {
     pub(super) device: &'a Device,
     pub(super) results: SpeechEvaluation,
     pub(super) skipped: SkippedList,
+    /// Whether the training recordings are of one voice, which all speech without a prompt has.
+    pub(super) one_voice: bool,
+    /// Texts that the model refused.
+    pub(super) refused: usize,
+    /// Texts that it said where ends are counted.
+    pub(super) said: usize,
 }
 
 /// Texts of one kind with recordings of them.
@@ -140,6 +158,12 @@ impl<S: Speaker> Evaluation<'_, S> {
         });
     }
 
+    /// Adds the number of utterances that did not end by themselves, each of which counts 1 in `cut`, with its interval.
+    pub(super) fn put_cut(&mut self, kind: &str, cut: &[usize]) {
+        self.said += cut.len();
+        self.put_sum(format!("{kind}_without_end"), cut);
+    }
+
     /// Adds the share of edits in the items of all utterances, with its interval.
     pub(super) fn put_rate(&mut self, name: impl Into<String>, counts: &[EditCount]) {
         self.put_over(name, counts.len(), |drawn| {
@@ -148,11 +172,21 @@ impl<S: Speaker> Evaluation<'_, S> {
         });
     }
 
+    /// Keeps the texts that the model can say, and counts the others as refused.
+    pub(super) fn keep_accepted(&mut self, texts: &mut Vec<String>, voice: Option<&S::Voice>) {
+        let (speaker, sample, before) = (self.speaker, &self.options.sample, texts.len());
+        texts.retain(|text| {
+            let text = std::slice::from_ref(text);
+            speaker.accepts(text, voice, sample).is_ok()
+        });
+        self.refused += before - texts.len();
+    }
+
     pub(super) fn tell(&self, phase: &str) {
         (self.options.phase)(phase);
     }
 
-    /// Measures word and character errors of a recognizer, and writes what it recognized, which is returned.
+    /// Measures word and character errors of a recognizer, numbers in digits read as words, and writes what it recognized, which is returned.
     /// `version` is the origin of the sounds: `original`, `codec`, `model` or `prompted`.
     pub(super) fn recognize(
         &mut self,
@@ -165,13 +199,16 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
         let heard = listener.listen(kind, &files)?;
-        let pairs = || utterances.texts.iter().zip(&heard);
-        let by_word = pairs().map(|(t, h)| edit_rate(&words(t), &words(h)));
-        let by_word: Vec<EditCount> = by_word.collect();
-        let by_character = pairs().map(|(t, h)| edit_rate(&characters(t), &characters(h)));
-        let by_character: Vec<EditCount> = by_character.collect();
-        let understood = pairs().map(|(t, h)| f64::from(u8::from(words(t) == words(h))));
-        let understood: Vec<f64> = understood.collect();
+        let (mut by_word, mut by_character) = (Vec::new(), Vec::new());
+        let mut understood = Vec::new();
+        for (text, heard) in utterances.texts.iter().zip(&heard) {
+            let expected = words(text);
+            let heard = heard_words(&expected, heard);
+            let [said, written] = [&expected, &heard].map(|own| characters(&own.join(" ")));
+            by_word.push(edit_rate(&expected, &heard));
+            by_character.push(edit_rate(&said, &written));
+            understood.push(f64::from(u8::from(expected == heard)));
+        }
         self.put_rate(format!("{kind}_word_error_rate_{version}"), &by_word);
         let name = format!("{kind}_character_error_rate_{version}");
         self.put_rate(name, &by_character);
@@ -238,4 +275,25 @@ pub(super) fn finite(answers: &[String]) -> Vec<f64> {
         .iter()
         .filter_map(|text| text.trim().parse::<f64>().ok());
     numbers.filter(|value| value.is_finite()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a finished model would be measured again each time.
+    #[test]
+    fn means_of_nothing_are_read_as_they_were_written() {
+        let measured = SpeechEvaluation {
+            weights: MeasuredWeights::default(),
+            values: [("a".to_owned(), 0.5), ("b".to_owned(), f64::NAN)].into(),
+            intervals: [("a".to_owned(), [0.25, 0.75])].into(),
+        };
+        let json = serde_json::to_string(&measured).unwrap();
+        assert!(json.contains("\"b\":null"), "{json}");
+        let read: SpeechEvaluation = serde_json::from_str(&json).unwrap();
+        assert_eq!(read.values["a"], 0.5);
+        assert!(read.values["b"].is_nan());
+        assert_eq!(read.intervals, measured.intervals);
+    }
 }

@@ -1,5 +1,7 @@
 //! Speech: measures of sound, word errors, evaluation of a run.
 
+mod codes;
+mod continued;
 mod evaluate;
 mod hard;
 mod measuring;
@@ -8,8 +10,10 @@ mod recognizer;
 mod robust;
 mod speaker;
 mod spectrogram;
+mod trained;
 mod voices;
 
+pub use codes::CodeUsage;
 pub use evaluate::{evaluate_speaker, evaluate_speech};
 pub use hard::hard_texts;
 pub use measuring::{EvaluateSpeechOptions, SpeechEvaluation, SpeechJudges};

@@ -1,5 +1,6 @@
 //! External programs that recognize or compare sound files.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,6 +30,15 @@ impl Listener {
             Some(words) if words.is_empty() => fail("an empty command can't listen".into()),
             Some(words) => Ok(Self { words }),
         }
+    }
+
+    /// The command with names of files in place of their paths, so that it is the same in another folder.
+    pub fn name(&self) -> String {
+        let names = self.words.iter().map(|word| {
+            let name = Path::new(word).file_name();
+            name.map_or_else(|| word.into(), |name| name.to_string_lossy())
+        });
+        names.collect::<Vec<Cow<'_, str>>>().join(" ")
     }
 
     /// The command's answer to each file.
@@ -147,6 +157,9 @@ mod tests {
             let listener = Listener::parse(line).unwrap();
             assert_eq!(listener.words, expected, "{line}");
         }
+        let line = r#""/a b/bin/python" c/listen.py --whisper packaged .."#;
+        let name = Listener::parse(line).unwrap().name();
+        assert_eq!(name, "python listen.py --whisper packaged ..");
         let message = Listener::parse(r#"a "b c"#).unwrap_err().to_string();
         assert!(message.contains("not closed"), "{message}");
     }

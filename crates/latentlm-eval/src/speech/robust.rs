@@ -13,31 +13,31 @@ use crate::error::Result;
 
 /// Name of the texts in measurements and files.
 const KIND: &str = "hard";
+/// Marks at the end of a sentence.
+const ENDS: [char; 3] = ['.', '?', '!'];
 /// Texts whose sounds are in memory at once.
 const AT_ONCE: usize = 64;
 
 impl<S: Speaker> Evaluation<'_, S> {
     /// Says texts on which models stumble, made of words and sentences of the corpus. Counts those that do not end by
     /// themselves, and with an open recognizer the words that are not as they should be. Texts that the model can't say are
-    /// left out.
+    /// left out and counted as refused.
     pub(super) fn measure_hard_texts(&mut self, data: &SpeechData) -> Result<()> {
         let options = self.options;
         if options.hard_texts == 0 {
             return Ok(());
         }
         let mut texts = texts_of(data, options.hard_texts, options.seed);
-        texts.retain(|text| {
-            let text = std::slice::from_ref(text);
-            self.speaker.accepts(text, None, &options.sample).is_ok()
-        });
+        self.keep_accepted(&mut texts, None);
         self.put("hard_texts", texts.len() as f64);
         if texts.is_empty() {
             return Ok(());
         }
-        self.tell(&format!("speaking {} hard texts", texts.len()));
         let (mut cut, mut files) = (Vec::new(), Vec::new());
         for (place, some) in texts.chunks(AT_ONCE).enumerate() {
-            let seed = options.seed.wrapping_add((place * AT_ONCE) as u64);
+            let first = place * AT_ONCE;
+            self.tell(&format!("speaking hard texts, {first} of {}", texts.len()));
+            let seed = options.seed.wrapping_add(first as u64);
             let said = self.speaker.say(some, None, &options.sample, seed)?;
             cut.extend(said.iter().map(|speech| usize::from(speech.was_cut)));
             if options.judges.open_recognizer.is_some() {
@@ -45,7 +45,7 @@ impl<S: Speaker> Evaluation<'_, S> {
                 files.extend(self.write(&format!("{KIND}-{place}"), &sounds)?);
             }
         }
-        self.put_sum(format!("{KIND}_without_end"), &cut);
+        self.put_cut(KIND, &cut);
         let Some(listener) = &options.judges.open_recognizer else {
             return Ok(());
         };
@@ -85,13 +85,57 @@ fn counts(slips: &[Slips], count: fn(&Slips) -> usize) -> Vec<EditCount> {
     counts.collect()
 }
 
-/// Hard texts of the words that training had, and of held-out sentences.
+/// Hard texts of the words that training had, and of held-out sentences. They are written as the corpus's texts are: where
+/// sentences end with a full stop, a model that never saw one without would fail for that alone.
 fn texts_of(data: &SpeechData, count: usize, seed: u64) -> Vec<String> {
-    let trained = (0..data.train.len()).map(|index| data.train.text(index));
-    let vocabulary = trained.flat_map(|text| text.split(' ').filter_map(plain_word));
+    let train = &data.train;
+    let trained = move || (0..train.len()).map(move |index| train.text(index));
+    let vocabulary = trained().flat_map(|text| text.split(' ').filter_map(plain_word));
     // In an order that does not depend on that of the recordings.
     let vocabulary: BTreeSet<String> = vocabulary.collect();
     let vocabulary: Vec<String> = vocabulary.into_iter().collect();
     let held_out = (0..data.test.len()).map(|index| data.test.text(index).to_owned());
-    hard_texts(&vocabulary, &held_out.collect::<Vec<String>>(), count, seed)
+    let texts = hard_texts(&vocabulary, &held_out.collect::<Vec<String>>(), count, seed);
+    if !are_sentences(trained()) {
+        return texts;
+    }
+    texts.iter().map(|text| sentence(text)).collect()
+}
+
+/// Whether more than half of some texts begin with a capital and end with a full stop or another such mark.
+fn are_sentences<'a>(texts: impl Iterator<Item = &'a str>) -> bool {
+    let (mut sentences, mut count) = (0, 0);
+    for text in texts {
+        count += 1;
+        let is_sentence = text.starts_with(char::is_uppercase) && text.ends_with(ENDS);
+        sentences += usize::from(is_sentence);
+    }
+    2 * sentences > count
+}
+
+/// A text with a capital at its beginning and a full stop at its end, if it has none.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    let mut sentence: String = first.chain(letters).collect();
+    if !sentence.ends_with(ENDS) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_written_like_sentences() {
+        assert_eq!(sentence("red red"), "Red red.");
+        assert_eq!(sentence("It was late. Why?"), "It was late. Why?");
+        assert_eq!(sentence("école"), "École.");
+        let sentences = ["It was late.", "Why?", "one two"];
+        assert!(are_sentences(sentences.into_iter()));
+        assert!(!are_sentences(sentences[1..].iter().copied()), "half");
+        assert!(!are_sentences(std::iter::empty()));
+    }
 }

@@ -15,7 +15,7 @@ pub trait Speaker {
     /// Samples per second.
     fn sample_rate_hz(&self) -> u32;
 
-    /// Latents or frames per second.
+    /// Latents per second, or frames of codes.
     fn frame_rate_hz(&self) -> f64;
 
     /// A voice to continue, from a recording at [`sample_rate_hz`](Self::sample_rate_hz) and its words.

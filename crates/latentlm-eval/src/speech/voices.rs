@@ -12,6 +12,10 @@ use super::recognizer::Listener;
 use super::speaker::Speaker;
 use crate::error::Result;
 
+/// Shortest recording that a voice is taken from, in seconds: longer than a latent at any rate that speech is compared at,
+/// so that all models take the same one.
+const VOICE_SECONDS: f64 = 0.25;
+
 /// What a model says with the voice of one speaker.
 struct Said {
     /// The recording that the voice is taken from.
@@ -33,6 +37,12 @@ struct Similarities {
     different: Vec<f64>,
 }
 
+/// The speakers of recordings.
+pub(super) fn speakers(recordings: &SpeechDataset) -> BTreeSet<&str> {
+    let all = 0..recordings.len();
+    all.map(|own| recordings.speaker(own)).collect()
+}
+
 impl<S: Speaker> Evaluation<'_, S> {
     /// Measures voices of a corpus of several speakers, if anybody listens: those of the training recordings in held-out
     /// texts, and those that training never heard.
@@ -43,8 +53,7 @@ impl<S: Speaker> Evaluation<'_, S> {
             &judges.speaker,
             &judges.naturalness,
         ];
-        let recordings = 0..data.train.len();
-        let known: BTreeSet<&str> = recordings.map(|own| data.train.speaker(own)).collect();
+        let known = speakers(&data.train);
         if known.len() < 2 || listens.iter().all(|own| own.is_none()) {
             return Ok(());
         }
@@ -92,7 +101,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         if said.is_empty() {
             return Ok(());
         }
-        self.put_sum(format!("{kind}_without_end"), &cut);
+        self.put_cut(kind, &cut);
         let judges = &self.options.judges;
         if let Some(judge) = &judges.speaker {
             self.measure_similarity(judge, kind, &said)?;
@@ -106,43 +115,46 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.measure_naturalness(kind, "model", &sounds)
     }
 
-    /// Takes the voice of the first recording that has one, and says the texts of at most `most` others, which are added to
-    /// `all`. Broken recordings and texts that can't be said are left out; `None` if nothing is said.
+    /// Takes the voice of the first recording that has one, and says the texts of the `most` recordings behind it, which
+    /// are added to `all`. Broken recordings are left out. A text that is refused is counted, and none takes its place:
+    /// other models say it. `None` if nothing is said.
     fn say_behind(
-        &self,
+        &mut self,
         recordings: &SpeechDataset,
         own: &[usize],
         most: usize,
         all: &mut Utterances,
     ) -> Result<Option<(Vec<f32>, Vec<Speech>)>> {
+        let (options, speaker) = (self.options, self.speaker);
+        let shortest = (VOICE_SECONDS * f64::from(speaker.sample_rate_hz())) as usize;
         let mut left = own.iter().filter_map(|&index| recordings.get(index).ok());
         let found = left.find_map(|recording| {
-            let voice = self
-                .speaker
-                .voice(&recording.text, recording.samples.clone());
+            if recording.samples.len() < shortest {
+                return None;
+            }
+            let voice = speaker.voice(&recording.text, recording.samples.clone());
             Some((recording.samples, voice.ok()?))
         });
         let Some((prompt, voice)) = found else {
             return Ok(None);
         };
-        let (options, mut texts) = (self.options, Vec::new());
-        for recording in left {
-            if texts.len() == most {
-                break;
-            }
+        let mut texts = Vec::new();
+        for recording in left.take(most) {
             let text = [recording.text];
-            let fits = self.speaker.accepts(&text, Some(&voice), &options.sample);
-            if fits.is_ok() {
-                texts.extend(text);
-                all.originals.push(recording.samples);
+            if speaker
+                .accepts(&text, Some(&voice), &options.sample)
+                .is_err()
+            {
+                self.refused += 1;
+                continue;
             }
+            texts.extend(text);
+            all.originals.push(recording.samples);
         }
         if texts.is_empty() {
             return Ok(None);
         }
-        let said = self
-            .speaker
-            .say(&texts, Some(&voice), &options.sample, options.seed)?;
+        let said = speaker.say(&texts, Some(&voice), &options.sample, options.seed)?;
         all.texts.extend(texts);
         Ok(Some((prompt, said)))
     }
@@ -213,7 +225,7 @@ mod tests {
 
     const RATE_HZ: u32 = 16_000;
 
-    /// Says every text as the recording that it is given. The text `endless` does not end.
+    /// Says every text as the recording that it is given. The text `endless` does not end, `unsayable` is refused.
     struct Parrot(Codec);
 
     impl Speaker for Parrot {
@@ -237,10 +249,16 @@ mod tests {
 
         fn accepts(
             &self,
-            _: &[String],
+            texts: &[String],
             _: Option<&Vec<f32>>,
             _: &SampleOptions,
         ) -> Result<(), PipelineError> {
+            if texts.iter().any(|text| text == "unsayable") {
+                return Err(PipelineError::LongText {
+                    tokens: 2,
+                    limit: 1,
+                });
+            }
             Ok(())
         }
 
@@ -268,7 +286,7 @@ mod tests {
         }
     }
 
-    /// A corpus of tones: speaker, split and text of each recording. A speaker has a pitch.
+    /// A corpus of tones: speaker, split and text of each recording. A speaker has a pitch. Several words have times.
     fn corpus(folder: &Path, recordings: &[[&str; 3]]) {
         std::fs::create_dir(folder).unwrap();
         let mut lines = String::new();
@@ -276,8 +294,14 @@ mod tests {
             let pitch = 0.05 * speaker.len() as f32;
             let tone: Vec<f32> = (0..8000).map(|i| 0.2 * (i as f32 * pitch).sin()).collect();
             write_wav(&folder.join(format!("{index}.wav")), &tone, RATE_HZ).unwrap();
+            let mut words = String::new();
+            if let Some((first, second)) = text.split_once(' ') {
+                words = format!(
+                    r#", "words": [{{"text": "{first}", "end": 0.25}}, {{"text": "{second}", "end": 0.5}}]"#
+                );
+            }
             lines += &format!(
-                r#"{{"audio": "{index}.wav", "text": "{text}", "speaker": "{speaker}", "split": "{split}"}}"#
+                r#"{{"audio": "{index}.wav", "text": "{text}", "speaker": "{speaker}", "split": "{split}"{words}}}"#
             );
             lines += "\n";
         }
@@ -300,6 +324,8 @@ mod tests {
             ["ann", "test", "endless"],
             ["robert", "test", "four"],
             ["robert", "test", "five"],
+            ["robert", "test", "unsayable"],
+            ["robert", "test", "six seven"],
         ];
         corpus(&seen, &[&[spoken][..], &others].concat());
         let strangers = [["josephine", "test", "six"], ["josephine", "test", "seven"]];
@@ -313,7 +339,7 @@ mod tests {
         let deaf = "for f in \"$@\"; do printf '%s\\tthree\\n' \"$f\"; done";
         let rated = "for f in \"$@\"; do printf '%s\\t3.5\\n' \"$f\"; done";
         let options = EvaluateSpeechOptions {
-            samples: 50,
+            samples: 3,
             seed: 1,
             sample: SampleOptions::default(),
             judges: SpeechJudges {
@@ -341,9 +367,20 @@ mod tests {
             device: &device,
             results: SpeechEvaluation::default(),
             skipped: SkippedList::default(),
+            one_voice: speakers(&data.train).len() < 2,
+            refused: 0,
+            said: 0,
         };
+        let recordings = evaluation.recordings(&data).unwrap();
+        evaluation.measure_codec(&recordings).unwrap();
+        let listener = options.judges.open_recognizer.as_ref();
+        evaluation.measure_model(&recordings, listener).unwrap();
+        evaluation.measure_trained(&data).unwrap();
         evaluation.measure_voices(&data).unwrap();
+        evaluation.measure_continuation(&data, 0.2).unwrap();
         evaluation.measure_hard_texts(&data).unwrap();
+        evaluation.put("texts_said", evaluation.said as f64);
+        evaluation.put("texts_refused", evaluation.refused as f64);
         evaluation.results
     }
 
@@ -360,12 +397,25 @@ mod tests {
             ("seen_voices_similarity_of_different", 0.25),
             ("seen_voices_naturalness_model", 3.5),
             ("seen_voices_word_error_rate_model", 1.0),
+            ("texts_refused", 1.0),
+            // Three recordings, two training texts, two behind voices that were heard, one behind another, six hard texts,
+            // and the rest of a recording.
+            ("texts_said", 15.0),
+            ("trained_word_error_rate_codec", 1.0),
+            ("trained_word_error_rate_model", 1.0),
+            ("continued_without_end", 0.0),
+            ("continued_speaker_similarity", 1.0),
+            ("continued_similarity_of_same", 0.25),
+            ("continued_word_error_rate_model", 1.0),
+            ("continued_naturalness_model", 3.5),
             ("held_out_voices_without_end", 0.0),
             ("held_out_voices_similarity_of_same", 1.0),
             ("held_out_voices_naturalness_original", 3.5),
         ] {
             assert_eq!(value(name), Some(expected), "{name}: {measured:?}");
         }
+        // Recordings of all speakers together have no voice.
+        assert_eq!(value("recordings_speaker_similarity"), None);
         // There is one held-out speaker.
         assert_eq!(value("held_out_voices_similarity_of_different"), None);
         let interval = measured.intervals["seen_voices_speaker_similarity"];
@@ -380,6 +430,23 @@ mod tests {
         let older: SpeechEvaluation = serde_json::from_str(r#"{"codec_stoi": 0.75}"#).unwrap();
         assert_eq!(older.values["codec_stoi"], 0.75);
         assert_eq!(older.weights, MeasuredWeights::F32);
+    }
+
+    /// Neighbouring rows of the table are of the same recordings: as many as there are samples, not all held-out ones.
+    #[test]
+    fn originals_copies_and_speech_have_the_same_texts() {
+        let dir = tempfile::tempdir().unwrap();
+        measured(dir.path());
+        for version in ["original", "codec", "model"] {
+            let file = dir.path().join(format!("recordings-{version}.tsv"));
+            let list = std::fs::read_to_string(file).unwrap();
+            let texts = list.lines().filter_map(|line| line.split('\t').next());
+            assert_eq!(
+                texts.collect::<Vec<&str>>(),
+                ["three", "endless", "four"],
+                "{version}"
+            );
+        }
     }
 
     /// The recognizer hears one word in each text. None of them is `three` alone, so that words are dropped.

@@ -83,14 +83,7 @@ impl SpeechPipeline {
             let count = samples.len();
             return fail(format!("{count} samples; one latent takes {hop}"));
         }
-        let seconds = samples.len() as f64 / f64::from(self.sample_rate_hz());
-        let most = self.recipe().data.max_seconds;
-        if seconds > most {
-            return fail(format!(
-                "a recording of {seconds:.2} s; the model was trained on at most {most} s \
-                 (data.max_seconds): cut it"
-            ));
-        }
+        self.recipe().check_voice(samples.len())?;
         let latents = self.codec.encode(signal(samples, hop, &self.device)).mode();
         Ok(Voice {
             text: text.into(),
@@ -215,7 +208,6 @@ impl SpeechPipeline {
     ) -> Result<Vec<SpeechPrompt>> {
         self.recipe().lm.check_options(options)?;
         let tokenizer = &self.vocabulary.tokenizer;
-        let limit = self.recipe().data.pack_positions;
         let (mut before, mut frames) = (Vec::new(), 0);
         if let Some(voice) = voice {
             before = tokenizer.encode(&voice.text)?;
@@ -224,10 +216,7 @@ impl SpeechPipeline {
         let mut prompts = Vec::with_capacity(texts.len());
         for (words, place) in texts.iter().zip(0..) {
             let text = [&before[..], &tokenizer.encode(words)?[..]].concat();
-            let positions = text.len() + 1 + frames;
-            if positions > limit {
-                return Err(PipelineError::Prompt { positions, limit });
-            }
+            self.recipe().check_prompt(text.len(), frames)?;
             let voice = voice.map(|voice| voice.latents.clone());
             let seed = seed.wrapping_add(place);
             prompts.push(SpeechPrompt { text, voice, seed });

@@ -3,11 +3,12 @@
 
 use latentlm::LatentLmConfig;
 use latentlm::core::{LatentCodecConfig, SampleOptions};
+use latentlm::sequence::Document;
 use latentlm_data::ReadOptions;
 use latentlm_data::speech::{SoundLimits, SpeechBounds, SpeechSpec};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{PipelineError, Result};
 use crate::pipeline::declare_model_recipe;
 use crate::recipe::refuse_if;
 use crate::text::{TextVocabulary, TokenizerConfig};
@@ -42,6 +43,10 @@ pub struct SpeechDataConfig {
     pub codec_seconds: f64,
     /// Positions of the packed sequences that the language model is trained on.
     pub pack_positions: usize,
+    /// Whether a latent counts as many positions of a pack as it has frames, so that packs hold as much speech whatever
+    /// the rate of latents. Runs of older versions lack it.
+    #[serde(default)]
+    pub pack_frames: bool,
     /// Steps of the language model over which longer utterances join short ones; 0 for all at once.
     pub curriculum_steps: u64,
 }
@@ -107,6 +112,10 @@ pub struct TextConfig {
     /// Share of training utterances whose text lacks the full stop at its end.
     #[serde(default)]
     pub without_full_stop: f64,
+    /// Largest number of tokens of a text that is said, with that of its voice; 0 for what fits into a pack with the
+    /// latents of the voice.
+    #[serde(default)]
+    pub prompt_tokens: usize,
 }
 
 /// How speech is drawn, beside what all modalities have.
@@ -184,9 +193,53 @@ impl SpeechRecipe {
         (self.data.codec_seconds * self.frame_rate_hz()).round() as usize
     }
 
+    /// Positions that an utterance takes up in a pack of `data.pack_positions`.
+    pub fn length_in_pack(&self, utterance: &Document) -> usize {
+        let more = if self.data.pack_frames {
+            self.codec.frames_per_latent.saturating_sub(1)
+        } else {
+            0
+        };
+        utterance.positions() + more.saturating_mul(utterance.frames(0))
+    }
+
     /// Number of latents at which speech that does not end by itself is cut.
     pub fn max_frames(&self) -> usize {
         (self.sample.own.max_seconds * self.frame_rate_hz()).round() as usize
+    }
+
+    /// Whether a text of `tokens` tokens behind a voice of `latents` latents, 0 without one, may be said. The tokens of the
+    /// voice's text count too.
+    ///
+    /// # Errors
+    /// If there are more than `text.prompt_tokens`, or, if that is 0, both do not fit into a pack.
+    pub fn check_prompt(&self, tokens: usize, latents: usize) -> Result<()> {
+        let (positions, pack) = (tokens + 1 + latents, self.data.pack_positions);
+        match self.text.prompt_tokens {
+            0 if positions > pack => Err(PipelineError::Prompt {
+                positions,
+                limit: pack,
+            }),
+            0 => Ok(()),
+            limit if tokens > limit => Err(PipelineError::LongText { tokens, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a recording of `samples` samples is as short as those that the model was trained on, so that it may be a
+    /// voice.
+    ///
+    /// # Errors
+    /// If it is longer.
+    pub fn check_voice(&self, samples: usize) -> Result<()> {
+        let seconds = samples as f64 / f64::from(self.codec.signal().sample_rate_hz);
+        let most = self.data.max_seconds;
+        if seconds <= most {
+            return Ok(());
+        }
+        Err(PipelineError::Voice(format!(
+            "a recording of {seconds:.2} s; the model was trained on at most {most} s (data.max_seconds): cut it"
+        )))
     }
 
     /// The language model's configuration, for `text_vocabulary` tokens of text.
@@ -218,6 +271,8 @@ mod tests {
             ("data", "max_lines"),
             ("data", "max_samples"),
             ("text", "max_tokenizer_mb"),
+            ("text", "prompt_tokens"),
+            ("data", "pack_frames"),
         ];
         assert_eq!(read_without(&recipe, &lacked), recipe);
         let older = read_without(&recipe, &[("data", "max_broken")]);
@@ -234,6 +289,40 @@ mod tests {
             (4 << 30, 12_000_000)
         );
         assert_eq!(bounds.sound.samples, 7);
+    }
+
+    /// Two tokens, the one that begins speech, and five latents of two frames each.
+    #[test]
+    fn latents_may_count_as_frames() {
+        let mut recipe = SpeechRecipe::default();
+        let utterance = Document::of_speech(vec![1, 2], 5, Vec::new());
+        assert_eq!(recipe.codec.frames_per_latent, 2);
+        assert_eq!(recipe.length_in_pack(&utterance), 8);
+        recipe.data.pack_frames = true;
+        assert_eq!(recipe.length_in_pack(&utterance), 13);
+    }
+
+    /// A limit of its own depends neither on the pack nor on the latents of a voice.
+    #[test]
+    fn prompts_have_a_limit() {
+        let mut recipe = SpeechRecipe::default();
+        recipe.data.pack_positions = 10;
+        assert!(recipe.check_prompt(4, 5).is_ok());
+        let told = recipe.check_prompt(5, 5).unwrap_err().to_string();
+        assert!(told.contains("11 positions, more than the 10"), "{told}");
+        recipe.text.prompt_tokens = 20;
+        assert!(recipe.check_prompt(20, 5000).is_ok());
+        let told = recipe.check_prompt(21, 0).unwrap_err();
+        assert!(told.is_usage() && told.to_string().contains("21 tokens, more than the 20"));
+        assert!(recipe.check_voice(10 * 16_000).is_ok());
+        let told = recipe
+            .check_voice(10 * 16_000 + 160)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.contains("10.01 s") && told.contains("at most 10 s"),
+            "{told}"
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Runs of speech.
 
-mod codes;
 mod held_out;
 mod pieces;
 mod prompts;

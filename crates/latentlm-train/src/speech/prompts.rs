@@ -87,8 +87,8 @@ impl Prompts<'_> {
         let silence = ControlTokens::after(self.tokenizer.vocabulary()).more;
         let frames = prompt.frames;
         let both = prompt.then(own.clone(), silence);
-        let positions = both.clone().document().positions();
-        (positions <= self.recipe.data.pack_positions).then_some((frames, both))
+        let length = self.recipe.length_in_pack(&both.clone().document());
+        (length <= self.recipe.data.pack_positions).then_some((frames, both))
     }
 
     /// An utterance of `frames` latents up to the middle of one of its words, with the text up to that word.

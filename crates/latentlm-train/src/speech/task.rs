@@ -11,13 +11,12 @@ use latentlm::sequence::Document;
 use latentlm::{LatentCodec, RandomStream};
 use latentlm_data::speech::write_wav;
 use latentlm_data::{PackOrder, TextTokenizer};
-use latentlm_eval::{mel_distance_db, save_spectrograms, stoi, write_speech_report};
+use latentlm_eval::{CodeUsage, mel_distance_db, save_spectrograms, stoi, write_speech_report};
 use latentlm_pipelines::{
     KNOWN_TEXT, PipelineError, SpeechData, SpeechPipeline, SpeechRecipe, StageConfig, TOKENIZER,
     TokenWeights, hop_samples, load_codec, reconstruct, signal,
 };
 
-use super::codes::CodeUsage;
 use super::held_out::HeldOut;
 use super::pieces::Pieces;
 use super::prompts::Prompts;
@@ -350,7 +349,7 @@ fn only(cache: LatentCache, kept: &[usize]) -> LatentCache {
 
 /// The packs of every round. A curriculum is given in steps; a step may take several rounds.
 pub fn speech_order(recipe: &SpeechRecipe, documents: &[Document]) -> PackOrder {
-    let positions = documents.iter().map(Document::positions);
+    let positions = documents.iter().map(|own| recipe.length_in_pack(own));
     let rounds_a_step = recipe.lm_train.grad_accumulation as u64;
     PackOrder::new(positions.collect(), recipe.data.pack_positions, recipe.seed)
         .short_first(recipe.data.curriculum_steps.saturating_mul(rounds_a_step))
@@ -418,6 +417,23 @@ mod tests {
         // A tenth of them, and of the rest the square of the share of steps that is over.
         for (round, admitted) in [(0, 10), (15, 33), (30, 100)] {
             assert_eq!(order.pack(round).len(), admitted, "round {round}");
+        }
+    }
+
+    /// Latents of ten frames and the frames themselves: the same utterances in each pack.
+    #[test]
+    fn packs_hold_as_much_speech_at_any_rate() {
+        let order = |frames: usize| {
+            let mut recipe = SpeechRecipe::default();
+            recipe.codec.frames_per_latent = frames;
+            recipe.data.pack_frames = true;
+            recipe.data.pack_positions = 500;
+            let documents: Vec<Document> = (1..=60).map(|i| document_of(i * 10 / frames)).collect();
+            speech_order(&recipe, &documents)
+        };
+        let (mut frames, mut latents) = (order(1), order(10));
+        for round in 0..100 {
+            assert_eq!(frames.pack(round), latents.pack(round), "round {round}");
         }
     }
 

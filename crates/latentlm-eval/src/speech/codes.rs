@@ -2,7 +2,8 @@
 
 use burn::tensor::Tensor;
 use latentlm::core::LatentQuantizer;
-use latentlm_eval::perplexity;
+
+use crate::statistics::perplexity;
 
 /// How often each entry of each codebook was next to a latent.
 pub struct CodeUsage<'a> {

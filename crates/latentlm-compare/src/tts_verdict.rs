@@ -1,0 +1,210 @@
+//! Which of the paper's claims about speech hold for the models of a comparison (paper §3.3).
+
+use super::result::row;
+use super::tts_result::SpeechModelResult;
+
+/// How many times fewer steps the paper claims.
+const FEWER: f64 = 10.0;
+
+/// A claim of the paper, and the measurements that it is about.
+struct Claim {
+    words: &'static str,
+    measurements: &'static [&'static str],
+    /// Whether larger is better.
+    larger: bool,
+}
+
+const CLAIMS: [Claim; 3] = [
+    Claim {
+        words: "more alike in voice",
+        measurements: &[
+            "seen_voices_speaker_similarity",
+            "held_out_voices_speaker_similarity",
+            "continued_speaker_similarity",
+        ],
+        larger: true,
+    },
+    Claim {
+        words: "fewer word errors",
+        measurements: &[
+            "recordings_word_error_rate_model",
+            "seen_voices_word_error_rate_model",
+            "held_out_voices_word_error_rate_model",
+            "continued_word_error_rate_model",
+        ],
+        larger: false,
+    },
+    Claim {
+        words: "more robust",
+        measurements: &[
+            "hard_word_error_rate_model",
+            "hard_words_dropped",
+            "hard_words_doubled",
+            "hard_words_inserted",
+            "hard_without_end",
+        ],
+        larger: false,
+    },
+];
+
+/// Counts that the paper's "ten times fewer" may mean.
+const COUNTS: [(&str, fn(&SpeechModelResult) -> f64); 3] = [
+    ("backbone steps", |own| own.counts.backbone_steps),
+    ("evaluations of any network, one after the other", |own| {
+        own.counts.backbone_steps + own.counts.head_evaluations + own.counts.passes_a_second
+    }),
+    ("multiply-adds", |own| own.counts.multiply_adds),
+];
+
+/// A table in Markdown: which claims hold for each LatentLM. Of the rivals the best one in a measurement counts, and a claim
+/// is decided if the 95 % intervals do not overlap. Empty if there is nothing to compare.
+pub(crate) fn verdicts(models: &[SpeechModelResult]) -> String {
+    let (rivals, latentlm): (Vec<_>, Vec<_>) = models
+        .iter()
+        .partition(|own| own.counts.head_evaluations == 0.0);
+    if rivals.is_empty() || latentlm.is_empty() {
+        return String::new();
+    }
+    let mut head = vec!["the paper's claim".to_owned(), "here".to_owned()];
+    head.extend(latentlm.iter().map(|own| own.name.clone()));
+    let mut text = format!("\n{}|{}\n", row(&head), "---|".repeat(head.len()));
+    for rival in &rivals {
+        for (name, count) in COUNTS {
+            let mut cells = vec![
+                "ten times fewer steps".to_owned(),
+                format!("{name} a second, against {}", rival.name),
+            ];
+            cells.extend(latentlm.iter().map(|own| {
+                let times = count(rival) / count(own);
+                format!("{} ({times:.2} times)", holds(times >= FEWER))
+            }));
+            text += &row(&cells);
+        }
+    }
+    for claim in &CLAIMS {
+        for name in claim.measurements {
+            let found = latentlm.iter();
+            let found = found.map(|own| decided(own, &rivals, name, claim.larger));
+            let found: Vec<String> = found.collect();
+            if found.iter().any(|own| !own.is_empty()) {
+                let mut cells = vec![claim.words.to_owned(), name.replace('_', " ")];
+                cells.extend(found);
+                text += &row(&cells);
+            }
+        }
+    }
+    text
+}
+
+fn holds(claim: bool) -> &'static str {
+    if claim { "holds" } else { "does not hold" }
+}
+
+/// Whether a measurement of LatentLM is better than that of the best rival; empty if one of them is missing.
+fn decided(
+    own: &SpeechModelResult,
+    rivals: &[&SpeechModelResult],
+    name: &str,
+    larger: bool,
+) -> String {
+    // Smaller is better, for all that follows.
+    let sign = if larger { -1.0 } else { 1.0 };
+    let measured = |model: &SpeechModelResult| {
+        let value = model.measure(name)?;
+        let interval = model.evaluation.intervals.get(name).copied();
+        let ends = interval.unwrap_or([value; 2]).map(|end| sign * end);
+        Some((value, [ends[0].min(ends[1]), ends[0].max(ends[1])]))
+    };
+    let others = rivals.iter().copied();
+    let others = others.filter_map(|rival| Some((&rival.name, measured(rival)?)));
+    let best = others.min_by(|(_, (a, _)), (_, (b, _))| (sign * a).total_cmp(&(sign * b)));
+    let (Some((value, [low, high])), Some((rival, (other, [other_low, other_high])))) =
+        (measured(own), best)
+    else {
+        return String::new();
+    };
+    let verdict = if high < other_low {
+        holds(true)
+    } else if low > other_high {
+        holds(false)
+    } else {
+        "not decided"
+    };
+    format!("{verdict} ({value:.3}, {rival} {other:.3})")
+}
+
+#[cfg(test)]
+mod tests {
+    use latentlm_eval::SpeechEvaluation;
+
+    use super::*;
+    use crate::tts_counts::SpeechCounts;
+
+    fn model(name: &str, steps: f64, evaluations: f64) -> SpeechModelResult {
+        SpeechModelResult {
+            name: name.into(),
+            parameters: 1000,
+            steps: 20,
+            minutes: None,
+            counts: SpeechCounts {
+                backbone_steps: steps,
+                head_evaluations: evaluations,
+                passes: 7.0,
+                passes_a_second: if evaluations > 0.0 { 0.0 } else { 7.5 },
+                numbers: 0.0,
+                bits: 0.0,
+                multiply_adds: 4.0 * steps,
+            },
+            evaluation: SpeechEvaluation::default(),
+        }
+    }
+
+    /// A measurement with an interval of a tenth to both sides.
+    fn measured(mut model: SpeechModelResult, name: &str, value: f64) -> SpeechModelResult {
+        let SpeechEvaluation { values, intervals } = &mut model.evaluation;
+        values.insert(name.into(), value);
+        intervals.insert(name.into(), [value - 0.1, value + 0.1]);
+        model
+    }
+
+    #[test]
+    fn claims_hold_against_the_best_rival_only() {
+        let similar = "seen_voices_speaker_similarity";
+        let errors = "hard_word_error_rate_model";
+        let own = [("latentlm-25", 25.0, 0.9), ("latentlm-7.5", 7.5, 0.75)];
+        let mut models: Vec<SpeechModelResult> = own
+            .into_iter()
+            .map(|(name, rate, alike)| {
+                let own = model(name, rate, 10.0 * rate);
+                measured(measured(own, similar, alike), errors, 0.5)
+            })
+            .collect();
+        for (name, steps, alike, wrong) in
+            [("rival-1", 75.0, 0.6, 0.2), ("rival-2", 37.5, 0.5, 0.9)]
+        {
+            let rival = measured(model(name, steps, 0.0), similar, alike);
+            models.push(measured(rival, errors, wrong));
+        }
+        let table = verdicts(&models);
+        for row in [
+            "\n| the paper's claim | here | latentlm-25 | latentlm-7.5 |\n|---|---|---|---|\n",
+            "| ten times fewer steps | backbone steps a second, against rival-1 | does not hold (3.00 times) | \
+             holds (10.00 times) |\n",
+            // 25 steps with 10 evaluations each are 275, 7.5 are 82.5; 75 steps and 7.5 passes are 82.5 too.
+            "| ten times fewer steps | evaluations of any network, one after the other a second, against rival-1 | \
+             does not hold (0.30 times) | does not hold (1.00 times) |\n",
+            "backbone steps a second, against rival-2 | does not hold (1.50 times) | does not hold (5.00 times) |\n",
+            "| more alike in voice | seen voices speaker similarity | holds (0.900, rival-1 0.600) | \
+             not decided (0.750, rival-1 0.600) |\n",
+            "| more robust | hard word error rate model | does not hold (0.500, rival-1 0.200) | \
+             does not hold (0.500, rival-1 0.200) |\n",
+        ] {
+            assert!(table.contains(row), "{row}: {table}");
+        }
+        assert!(
+            !table.contains("word errors"),
+            "nobody measured them: {table}"
+        );
+        assert_eq!(verdicts(&models[..2]), "");
+    }
+}
