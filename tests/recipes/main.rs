@@ -224,6 +224,8 @@ fn comparisons_name_keys_as_they_are_written() {
     refuses::<SigmaRecipe>("image");
     refuses::<HeadsRecipe>("image");
     refuses::<LatentsRecipe>("image");
+    refuses::<FastTtsRecipe>("speech");
+    refuses::<FastMllmRecipe>("mllm");
 }
 
 #[test]

@@ -418,7 +418,7 @@ class Parts(unittest.TestCase):
         for name, group in groups.items():
             found = [other for other in ("train", "sample", "codec") if check.belongs(name, other)]
             self.assertEqual(found, [group], name)
-        for name in ("backbone-bf16", "codec-decode-f32", "codec-both-bf16"):
+        for name in ("backbone-bf16", "codec-decode-f32", "codec-both-bf16", "attention-16k"):
             self.assertFalse(any(check.belongs(name, other) for other in ("train", "sample", "codec")), name)
 
     def test_a_row_tells_what_failed(self):

@@ -153,9 +153,9 @@ def decoding(s, wrap, way, fixed_shapes):
     def unit():
         nonlocal count
         at = count % capacity
-        x = torch.randn(1, 1, s["width"], dtype=dtype)
+        x = torch.randn(1, 1, s["width"], dtype=dtype, device=cos.device)
         count += 1
-        place = torch.tensor([at]) if fixed_shapes else at
+        place = torch.tensor([at], device=cos.device) if fixed_shapes else at
         return step(x, cos[at : at + 1], sin[at : at + 1], caches, place)
 
     return unit

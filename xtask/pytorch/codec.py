@@ -77,10 +77,11 @@ def streaming(s, wrap, last, rounded):
     with torch.no_grad():
         codec = Codec(s, last, dtype).eval()
     length = s["latent_dim"] if codec.decodes else math.prod(s["ratios"])
+    device = next(codec.parameters()).device
     step, past = wrap(codec), {}
 
     def unit():
-        x = torch.randn(1, 1, length, dtype=dtype)
+        x = torch.randn(1, 1, length, dtype=dtype, device=device)
         if not past:
             # Contexts have their shapes before a compiler sees them: it makes one program.
             codec(x, past)

@@ -173,12 +173,31 @@ fn points(results: &[VariantResult], place: fn(&VariantResult) -> Option<f64>) -
 
 #[cfg(test)]
 mod tests {
+    use latentlm_pipelines::Recipe;
+
     use super::*;
     use crate::variants::{check_list, measured};
 
     #[test]
     fn every_variant_resolves() {
         check_list(&HeadsRecipe::default().variants());
+    }
+
+    /// Before anything is trained; those that learn no guidance may still be compared.
+    #[test]
+    fn teachers_that_can_not_teach_guidance_are_refused() {
+        let told = |variants: &str| {
+            let changes = [
+                "image.lm.condition_dropout=0".to_owned(),
+                format!("heads.variants={variants}"),
+            ];
+            let recipe = HeadsRecipe::resolve(None, &changes);
+            recipe.map_or_else(|error| error.to_string(), |_| "nothing".into())
+        };
+        assert_eq!(told("default,flow"), "nothing");
+        let message = told("default,fast-2");
+        let part = "the variant default was trained with image.lm.condition_dropout=0";
+        assert!(message.contains(part), "{message}");
     }
 
     /// The default with fewer steps is a curve, another guidance is not a part of it.

@@ -137,6 +137,12 @@ pub(crate) fn wrong(error: BaselineError) -> PipelineError {
     PipelineError::config(error.to_string())
 }
 
+/// The training seed at a place of a comparison that trains a recipe with `seed` and those after it.
+pub(crate) fn seed_at(seed: u64, place: u64) -> u64 {
+    // TOML has no larger numbers.
+    seed.wrapping_add(place) & i64::MAX as u64
+}
+
 /// Checks the precision of LatentLM, which has the table `model` of a recipe.
 pub(crate) fn check_precision(model: &str, lm: &LmConfig) -> Result<(), PipelineError> {
     if lm.precision != Precision::F32 {
@@ -251,6 +257,13 @@ mod tests {
     use latentlm::core::Sampler;
 
     use super::*;
+
+    /// After the last seed that a recipe can have comes the first.
+    #[test]
+    fn every_seed_can_be_written() {
+        assert_eq!(seed_at(7, 2), 9);
+        assert_eq!(seed_at(i64::MAX as u64, 1), 0);
+    }
 
     /// Rivals take LatentLM's steps, but not the few that it alone learned to make.
     #[test]

@@ -8,11 +8,12 @@ use std::time::Instant;
 use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::io_error;
-use latentlm_eval::{bar_chart, stack};
-use latentlm_pipelines::{PipelineError, Recipe};
-use latentlm_train::{Result, RunEnd, RunOptions, open_run};
+use latentlm_eval::{bar_chart, deviation, mean, stack};
+use latentlm_pipelines::{LmConfig, PipelineError, Recipe, checked_within};
+use latentlm_train::{Result, RunEnd, RunOptions, open_run, wrong_teacher};
 use serde::{Deserialize, Serialize};
 
+use super::recipe::seed_at;
 use super::result::{end, row, write_result};
 use super::stored::{store, stored};
 
@@ -36,7 +37,7 @@ pub struct StudentResult {
     /// `default` or `fast`, the beginning of the names of its runs.
     pub name: String,
     /// Solver steps a latent. With guidance from a second branch each evaluates the head for two conditions.
-    pub head_evaluations: usize,
+    pub solver_steps: usize,
     /// One for each training seed.
     pub runs: Vec<StudentRun>,
 }
@@ -57,11 +58,7 @@ impl StudentResult {
         let values: Vec<f64> = values
             .filter_map(|run| run.values.get(name).copied())
             .collect();
-        let count = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / count;
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        let deviation = (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt());
-        (!values.is_empty()).then_some((mean, deviation))
+        Some((mean(values.iter().copied())?, deviation(&values)))
     }
 
     fn cell(&self, name: &str) -> String {
@@ -75,10 +72,16 @@ impl StudentResult {
 
 /// A recipe that has a fast student.
 pub(crate) trait HasStudent: Recipe {
-    /// Overrides that make the student, besides its steps and the run that it begins from.
+    /// Overrides that make the student, besides its steps, the run that it begins from, and what follows from how the
+    /// default draws.
     const CHANGES: &'static [&'static str];
+    /// The largest guidance scale that the student learns, if the default draws with no larger one.
+    const DISTILLED_SCALE: f64;
     /// Measurements that are drawn as bars, if they were made.
     const SHOWN: &'static [&'static str];
+
+    /// The table `lm`.
+    fn language_model(&self) -> &LmConfig;
 
     /// The key `lm.from`.
     fn begins_from(&mut self) -> &mut String;
@@ -111,34 +114,61 @@ impl Model {
     }
 }
 
-/// Checks the recipes of both.
+/// Checks the recipes of both, of which the default's is the table `table` (with its dot) of the comparison's.
 ///
 /// # Errors
-/// If one of them is wrong.
+/// If one of them is wrong, or the default can't teach the student.
 pub(crate) fn check<R: HasStudent>(
+    table: &str,
     config: &StudentsConfig,
     default: &R,
 ) -> Result<(), PipelineError> {
-    default.check_together()?;
-    recipe(config, default, Model::Student, 0).map(drop)
+    checked_within::<R, _>(table, default.check_together())?;
+    let student = recipe(config, default, Model::Student, 0);
+    let student = checked_within::<R, _>(table, student)?;
+    // The student's training would refuse it only after the default's.
+    if let Some(reason) = wrong_teacher(student.language_model(), default.language_model()) {
+        let wrong = PipelineError::config(format!("the default {reason}"));
+        return checked_within::<R, _>(table, Err(wrong));
+    }
+    Ok(())
 }
 
 /// The recipe of a model with the seed of a place. A student's names its teacher and not the teacher's folder, which may
-/// move.
+/// move. It learns to draw with the default's guidance, from noise of the default's temperature.
 ///
 /// # Errors
-/// If it is wrong.
+/// If it is wrong, or the default draws from no noise or with a larger guidance than a student can learn.
 pub(crate) fn recipe<R: HasStudent>(
     config: &StudentsConfig,
     default: &R,
     model: Model,
     place: u64,
 ) -> Result<R, PipelineError> {
-    // TOML has no larger numbers.
-    let seed = default.seed().wrapping_add(place) & i64::MAX as u64;
-    let mut changes = vec![format!("seed={seed}")];
+    let mut changes = vec![format!("seed={}", seed_at(default.seed(), place))];
     if model == Model::Student {
+        let SampleOptions {
+            guidance_scale,
+            noise_temperature,
+            ..
+        } = default.drawing();
+        if noise_temperature == 0.0 {
+            return Err(PipelineError::config(
+                "sample.noise_temperature must be above 0: a student learns to draw from noise of this temperature",
+            ));
+        }
+        let largest = R::keys().get("lm.distilled_scale").and_then(|key| key.max);
+        if let Some(largest) = largest
+            && guidance_scale > largest
+        {
+            return Err(PipelineError::config(format!(
+                "sample.guidance_scale must be at most {largest}, not {guidance_scale}: a student learns no larger one"
+            )));
+        }
+        let scale = guidance_scale.max(R::DISTILLED_SCALE);
         changes.extend(R::CHANGES.iter().map(ToString::to_string));
+        changes.push(format!("lm.distilled_scale={scale:?}"));
+        changes.push(format!("lm.distilled_temperature={noise_temperature:?}"));
         changes.push(format!("lm_train.steps={}", config.student_steps));
         changes.push(format!("lm.from={}", Model::Default.name()));
     }
@@ -182,7 +212,7 @@ impl<R: HasStudent> Students<'_, R> {
             let own = recipe(self.config, self.default, model, 0)?;
             results.push(StudentResult {
                 name: model.name().into(),
-                head_evaluations: own.drawing().steps,
+                solver_steps: own.drawing().steps,
                 runs: Vec::new(),
             });
         }
@@ -252,9 +282,9 @@ fn table(results: &[StudentResult]) -> String {
     let mut head = vec!["mean over training seeds (deviation)".to_owned()];
     head.extend(results.iter().map(|own| own.name.clone()));
     let mut text = format!("{}|{}\n", row(&head), "---|".repeat(head.len()));
-    let evaluations = results.iter().map(|own| own.head_evaluations.to_string());
-    let mut cells = vec!["head evaluations".to_owned()];
-    cells.extend(evaluations);
+    let steps = results.iter().map(|own| own.solver_steps.to_string());
+    let mut cells = vec!["solver steps a latent".to_owned()];
+    cells.extend(steps);
     text += &row(&cells);
     let runs = results.iter().flat_map(|own| &own.runs);
     let names: BTreeSet<&String> = runs.flat_map(|run| run.values.keys()).collect();
@@ -293,7 +323,7 @@ mod tests {
         });
         StudentResult {
             name: name.into(),
-            head_evaluations: 2,
+            solver_steps: 2,
             runs: runs.collect(),
         }
     }
@@ -311,7 +341,7 @@ mod tests {
         let told = table(&results);
         for line in [
             "| mean over training seeds (deviation) | default | fast |",
-            "| head evaluations | 2 | 2 |",
+            "| solver steps a latent | 2 | 2 |",
             "| a b | 3.000 (2.000) | 2.000 |",
             "| c |  | 0.500 |",
             "Means over 3 training seeds.",

@@ -47,8 +47,11 @@ const CLAIMS: [Claim; 3] = [
     },
 ];
 
+/// A count of a model.
+type Count = fn(&SpeechModelResult) -> f64;
+
 /// Counts that the paper's "ten times fewer" may mean.
-const COUNTS: [(&str, fn(&SpeechModelResult) -> f64); 3] = [
+const COUNTS: [(&str, Count); 3] = [
     ("backbone steps", |own| own.counts.backbone_steps),
     ("evaluations of any network, one after the other", |own| {
         own.counts.backbone_steps + own.counts.head_evaluations + own.counts.passes_a_second
@@ -161,7 +164,9 @@ mod tests {
 
     /// A measurement with an interval of a tenth to both sides.
     fn measured(mut model: SpeechModelResult, name: &str, value: f64) -> SpeechModelResult {
-        let SpeechEvaluation { values, intervals } = &mut model.evaluation;
+        let SpeechEvaluation {
+            values, intervals, ..
+        } = &mut model.evaluation;
         values.insert(name.into(), value);
         intervals.insert(name.into(), [value - 0.1, value + 0.1]);
         model

@@ -5,16 +5,17 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::core::bundle::io_error;
-use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, evaluate_image_by};
+use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, deviation, evaluate_image_by, mean};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within};
 use latentlm_train::{
     EncodedPictures, Result, RunEnd, RunOptions, StartedRun, check_memory, encode, open_run,
-    phases, take_codec, train_image, train_image_lm,
+    phases, take_codec, train_image, train_image_lm, wrong_teacher,
 };
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use self::tests::{check_list, measured};
+use super::recipe::seed_at;
 use super::result::{Column, JUDGE, end, rough, table, write_result};
 use super::stored::{store, stored};
 use super::variant::Variant;
@@ -59,18 +60,13 @@ pub struct VariantRun {
 impl VariantResult {
     /// The mean of a measurement over all training seeds.
     pub(crate) fn mean(&self, value: fn(&ImageEvaluation) -> f64) -> Option<f64> {
-        let count = self.runs.len() as f64;
-        let sum: f64 = self.runs.iter().map(|run| value(&run.evaluation)).sum();
-        (count > 0.0).then(|| sum / count)
+        mean(self.runs.iter().map(|run| value(&run.evaluation)))
     }
 
     /// The standard deviation of a measurement over training seeds; `None` if there is one seed.
     pub(crate) fn deviation(&self, value: fn(&ImageEvaluation) -> f64) -> Option<f64> {
-        let mean = self.mean(value)?;
-        let squares = self.runs.iter().map(|run| value(&run.evaluation) - mean);
-        let sum: f64 = squares.map(|difference| difference * difference).sum();
-        let others = self.runs.len() - 1;
-        (others > 0).then(|| (sum / others as f64).sqrt())
+        let values: Vec<f64> = self.runs.iter().map(|run| value(&run.evaluation)).collect();
+        deviation(&values)
     }
 }
 
@@ -139,11 +135,20 @@ impl Variants<'_> {
     /// Checks the names and the recipes of all chosen variants.
     ///
     /// # Errors
-    /// If a name is unknown, or overrides do not fit the recipe.
+    /// If a name is unknown, overrides do not fit the recipe, or a variant can't begin from its teacher.
     pub(crate) fn check(&self) -> Result<(), PipelineError> {
         checked_within::<ImageRecipe, _>("image.", self.image.check_together())?;
         for variant in self.chosen()? {
-            checked_within::<ImageRecipe, _>("image.", self.recipe(variant, 0))?;
+            let student = checked_within::<ImageRecipe, _>("image.", self.recipe(variant, 0))?;
+            let Some(named) = self.teacher_of(variant) else {
+                continue;
+            };
+            let teacher = checked_within::<ImageRecipe, _>("image.", self.recipe(named, 0))?;
+            // The student's training would refuse it only after the teacher's.
+            if let Some(reason) = wrong_teacher(&student.lm, &teacher.lm) {
+                let wrong = PipelineError::config(format!("the variant {} {reason}", named.name));
+                return checked_within::<ImageRecipe, _>("image.", Err(wrong));
+            }
         }
         Ok(())
     }
@@ -185,8 +190,7 @@ impl Variants<'_> {
     fn recipe(&self, variant: &Variant, place: u64) -> Result<ImageRecipe, PipelineError> {
         let changes: Vec<String> = variant.changes().map(str::to_owned).collect();
         let mut recipe = self.image.changed(&changes)?;
-        // TOML has no larger numbers.
-        recipe.seed = recipe.seed.wrapping_add(place) & i64::MAX as u64;
+        recipe.seed = seed_at(recipe.seed, place);
         Ok(recipe)
     }
 

@@ -39,5 +39,5 @@ pub use origin::{memory_bytes, name_commit};
 pub use plot::{Series, bar_chart, line_chart, stack};
 pub use report::{write_image_report, write_speech_report};
 pub use speech::*;
-pub use statistics::{interval, mean, median, perplexity, share};
+pub use statistics::{deviation, interval, mean, median, perplexity, share};
 pub use video::*;

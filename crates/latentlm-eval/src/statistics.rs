@@ -1,4 +1,4 @@
-//! Means, shares, medians and intervals of measurements.
+//! Means, deviations, shares, medians and intervals of measurements.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,14 @@ pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
         count += 1;
     }
     (count > 0).then(|| sum / count as f64)
+}
+
+/// The standard deviation of what the values are a sample of, with one less than their number as divisor; `None` if there are
+/// fewer than two.
+pub fn deviation(values: &[f64]) -> Option<f64> {
+    let mean = mean(values.iter().copied())?;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
 /// The fraction of answers that are right; `None` if there are no answers.
@@ -89,6 +97,9 @@ mod tests {
     #[test]
     fn measurements_are_summed_up() {
         assert_eq!((mean([1.0, 2.0, 6.0]), mean([])), (Some(3.0), None));
+        // The squares of the differences from 3 are 4, 1 and 9.
+        assert_eq!(deviation(&[1.0, 2.0, 6.0]), Some(7f64.sqrt()));
+        assert_eq!((deviation(&[1.0]), deviation(&[])), (None, None));
         assert_eq!(share([true, false, false, true]), Some(0.5));
         assert_eq!(
             (smallest(&[2.0, -1.0]), smallest(&[])),

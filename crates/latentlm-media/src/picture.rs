@@ -79,8 +79,8 @@ pub fn read_picture(path: &Path, spec: ImageSpec) -> Result<Vec<u8>, MediaError>
 /// # Errors
 /// If the file can't be read, is not a picture, or takes more than `limit`.
 pub fn decode(path: &Path, limit: u64) -> Result<DynamicImage, MediaError> {
-    let (bytes, _read) = read_file(path, limit)?;
-    let (picture, _decoded) = decode_bytes(path, &bytes, limit)?;
+    let (_read, bytes) = read_file(path, limit)?;
+    let (_decoded, picture) = decode_bytes(path, &bytes, limit)?;
     Ok(picture)
 }
 
@@ -90,8 +90,8 @@ pub fn decode(path: &Path, limit: u64) -> Result<DynamicImage, MediaError> {
 /// # Errors
 /// As [`decode`], and if a JPEG lacks rows.
 pub fn decode_whole(path: &Path, limit: u64) -> Result<DynamicImage, MediaError> {
-    let (bytes, _read) = read_file(path, limit)?;
-    let (picture, _decoded) = decode_bytes(path, &bytes, limit)?;
+    let (_read, bytes) = read_file(path, limit)?;
+    let (_decoded, picture) = decode_bytes(path, &bytes, limit)?;
     let missing = jpeg::is_jpeg(&bytes).then(|| jpeg::missing(&bytes));
     match missing.flatten() {
         Some(reason) => Err(MediaError::malformed(path, reason)),
@@ -99,7 +99,7 @@ pub fn decode_whole(path: &Path, limit: u64) -> Result<DynamicImage, MediaError>
     }
 }
 
-fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, Permit<'static>), MediaError> {
+fn read_file(path: &Path, limit: u64) -> Result<(Permit<'static>, Vec<u8>), MediaError> {
     let file = open_regular(path).map_err(io_error("read", path))?;
     let size = file.metadata().map_err(io_error("read", path))?.len();
     let permit = FILES.enter(size.min(limit), limit);
@@ -114,21 +114,22 @@ fn read_file(path: &Path, limit: u64) -> Result<(Vec<u8>, Permit<'static>), Medi
         );
         Err(MediaError::malformed(path, reason))
     } else {
-        Ok((bytes, permit))
+        Ok((permit, bytes))
     }
 }
 
-/// Decodes a picture. What else is done with a picture that may be refused is done under its permit.
+/// Decodes a picture. What else is done with a picture that may be refused is done under its permit, which is dropped
+/// after it.
 fn decode_bytes(
     path: &Path,
     bytes: &[u8],
     limit: u64,
-) -> Result<(DynamicImage, Permit<'static>), MediaError> {
+) -> Result<(Permit<'static>, DynamicImage), MediaError> {
     let undecoded = |source: ImageError| MediaError::Picture {
         path: path.to_owned(),
         source,
     };
-    let decode = || -> Result<(DynamicImage, Permit<'static>), MediaError> {
+    let decode = || -> Result<(Permit<'static>, DynamicImage), MediaError> {
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(io_error("read", path))?;
@@ -153,14 +154,14 @@ fn decode_bytes(
         let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
         let mut picture = DynamicImage::from_decoder(decoder).map_err(undecoded)?;
         picture.apply_orientation(orientation);
-        Ok((picture, permit))
+        Ok((permit, picture))
     };
-    let (picture, permit) = caught("its decoder", decode)
+    let (permit, picture) = caught("its decoder", decode)
         .map_err(|failed| MediaError::malformed(path, format!("a damaged picture: {failed}")))??;
     if picture.width() == 0 || picture.height() == 0 {
         return Err(MediaError::malformed(path, "a picture without pixels"));
     }
-    Ok((picture, permit))
+    Ok((permit, picture))
 }
 
 fn megabytes(bytes: u64) -> String {
@@ -169,7 +170,7 @@ fn megabytes(bytes: u64) -> String {
 
 /// Bytes of all files of pictures that are being decoded, over all threads.
 static FILES: InFlight = InFlight::new();
-/// Bytes of the pictures themselves. Only who waits for nothing else waits for these, so that all come to their end.
+/// Bytes of the pictures themselves. Who has a permit of these waits for nothing else, so that all come to their end.
 static PICTURES: InFlight = InFlight::new();
 
 /// Limits the memory of all threads that decode at the same time to the limit for one picture.
@@ -333,6 +334,44 @@ pub fn pad_grey(pixels: &[u8], rows: usize, columns: usize, spec: ImageSpec) -> 
 mod tests {
     use super::*;
     use image::RgbaImage;
+
+    /// One that fits waits for nobody; one that does not waits until there is room.
+    #[test]
+    fn threads_share_the_bound() {
+        static SHARED: InFlight = InFlight::new();
+        let first = SHARED.enter(6, 10);
+        drop(SHARED.enter(4, 10));
+        let (entered, seen) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let second = SHARED.enter(5, 10);
+                entered.send(*SHARED.bytes.lock().unwrap()).unwrap();
+                drop(second);
+            });
+            // The sum is never above the bound, whenever the thread comes to it.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(seen.try_recv().is_err());
+            drop(first);
+            assert_eq!(seen.recv().unwrap(), 5);
+        });
+        // Alone, one may be larger than the bound.
+        drop(SHARED.enter(11, 10));
+        assert_eq!(*SHARED.bytes.lock().unwrap(), 0);
+    }
+
+    /// The permit of a file is taken before it is read, and given back with the picture.
+    #[test]
+    fn files_and_pictures_give_their_permits_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.png");
+        image::GrayImage::new(5, 4).save(&path).unwrap();
+        let size = std::fs::metadata(&path).unwrap().len();
+        let (read, bytes) = read_file(&path, MAX_PICTURE_BYTES).unwrap();
+        assert_eq!((read.bytes, bytes.len() as u64), (size, size));
+        let (decoded, picture) = decode_bytes(&path, &bytes, MAX_PICTURE_BYTES).unwrap();
+        assert_eq!((decoded.bytes, picture.as_bytes().len()), (20, 20));
+        assert!(std::ptr::eq(read.owner, &FILES) && std::ptr::eq(decoded.owner, &PICTURES));
+    }
 
     #[test]
     fn padding_puts_the_bitmap_in_the_middle() {

@@ -94,6 +94,7 @@ macro_rules! declare_model_recipe {
                         &recipe.codec,
                     )?;
                     recipe.model(1).validate()?;
+                    recipe.lm.check_temperature(<Self as $crate::Recipe>::keys())?;
                     recipe.lm.check_together(&recipe.sample_options())?;
                     $($check(recipe)?;)?
                     Ok(())

@@ -364,6 +364,20 @@ impl LmConfig {
         self.check_method(options)
     }
 
+    /// Checks the temperature that guidance is learned at in a recipe with some keys.
+    ///
+    /// # Errors
+    /// If it is not 1, and the recipe has no key to draw at another one.
+    pub(crate) fn check_temperature(&self, keys: &Keys) -> Result<()> {
+        let learned = self.method.distilled_temperature;
+        let is_taught = self.method.distilled_guidance != DistilledGuidance::None;
+        let reason = format!(
+            "lm.distilled_temperature must be 1, not {learned}: this recipe has no key to draw at another one"
+        );
+        let is_free = keys.get("sample.noise_temperature").is_some();
+        refuse_if(is_taught && !is_free && learned != 1.0, &reason)
+    }
+
     /// Checks that latents are drawn as the head was trained for.
     fn check_method(&self, options: &SampleOptions) -> Result<()> {
         match refusal(&self.method, options) {
@@ -572,6 +586,26 @@ mod tests {
         }
         lm.method.distilled_temperature = 1.0;
         assert_eq!(told(&lm, 0.5), "nothing");
+    }
+
+    /// Recipes of pictures have no key of the temperature that latents are drawn at.
+    #[test]
+    fn recipes_that_draw_at_one_temperature_learn_at_it() {
+        let told = |guidance: &str, temperature: &str| {
+            let changes = [
+                "lm.from=runs/mnist".to_owned(),
+                format!("lm.distilled_guidance={guidance}"),
+                format!("lm.distilled_temperature={temperature}"),
+            ];
+            let recipe = ImageRecipe::resolve(None, &changes);
+            recipe.map_or_else(|error| error.to_string(), |_| "nothing".into())
+        };
+        assert_eq!(told("scale", "1.0"), "nothing");
+        assert_eq!(told("none", "0.6"), "nothing");
+        let message = told("scale", "0.6");
+        let part = "lm.distilled_temperature must be 1, not 0.6";
+        assert!(message.contains(part), "{message}");
+        assert!(!message.contains("noise_temperature"), "{message}");
     }
 
     /// Checkpoints of before there were other methods, and one of them.

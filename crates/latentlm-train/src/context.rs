@@ -1,5 +1,6 @@
 //! What both stages of a run share.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -342,9 +343,9 @@ fn compare_data<R: Recipe>(
     let now = Inventory::of(&samples, Some(&before));
     let changes = now.changes_since(&before);
     if !changes.is_empty() && !options.accept_changed_data {
-        let broken = broken_since(&changes.removed, &data.left_out());
+        let unusable = unusable_now(&changes.removed, &data.left_out());
         let reason = format!(
-            "was trained on other data: {changes}{broken}; put them back, or continue on what is there with \
+            "was trained on other data: {changes}{unusable}; put them back, or continue on what is there with \
              --accept-changed-data"
         );
         return Err(run.error(reason).into());
@@ -361,17 +362,20 @@ fn compare_data<R: Recipe>(
 }
 
 /// Of samples that are gone, the first whose file is there and can't be used any more, and why.
-fn broken_since(gone: &[String], left_out: &[LeftOut]) -> String {
+fn unusable_now(gone: &[String], left_out: &[LeftOut]) -> String {
+    // Names begin with their split.
+    let own = |name: &String| PathBuf::from(name.split_once(": ").map_or(&**name, |(_, own)| own));
+    let gone: HashSet<PathBuf> = gone.iter().map(own).collect();
     let is_gone = |file: &&LeftOut| {
-        gone.iter().any(|name| {
-            let name = name
-                .rsplit_once(": ")
-                .map_or(name.as_str(), |(_, name)| name);
-            file.path.ends_with(name)
-        })
+        let parts: Vec<_> = file.path.iter().collect();
+        (0..parts.len()).any(|first| gone.contains(&parts[first..].iter().collect::<PathBuf>()))
     };
     match left_out.iter().find(is_gone) {
-        Some(file) => format!("; {} is broken now: {}", file.path.display(), file.reason),
+        Some(file) => format!(
+            "; {} can't be used now: {}",
+            file.path.display(),
+            file.reason
+        ),
         None => String::new(),
     }
 }

@@ -80,4 +80,5 @@ pub use progress::{minutes, phases, reading};
 pub use shard::Shard;
 pub use speech::*;
 pub use spread::{DataParallel, ToDevice};
+pub use teacher::wrong_teacher;
 pub use video::train_video;

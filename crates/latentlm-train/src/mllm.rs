@@ -89,6 +89,7 @@ pub fn train_mllm_with(
     check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<MllmRecipe, MllmData> {
         open: MllmData::open,
+        has_codec,
         adopt: adopt_codec,
         train,
         report: write_mllm_report,
@@ -98,21 +99,27 @@ pub fn train_mllm_with(
     modality.run_with(recipe, codec, options)
 }
 
+/// Whether the run within the folder has a codec already.
+fn has_codec(context: &Context) -> Result<bool> {
+    let own = context.options.part(CODEC);
+    if !own.resume {
+        return Ok(false);
+    }
+    let (run, _) = RunFolder::<ImageRecipe>::open(&own.path)?;
+    Ok(run.latest(teacher::CODEC, Wanted::Weights)?.is_some())
+}
+
 /// Takes over the codec of another run. It lies in a run within the folder, here and there.
 fn adopt_codec(context: &mut Context, from: &RunFolder<MllmRecipe>) -> Result<()> {
-    let own = context.options.part(CODEC);
-    let mut begun = None;
-    if own.resume {
-        let (run, _) = RunFolder::<ImageRecipe>::resume(&own.path)?;
-        if run.latest(teacher::CODEC, Wanted::Weights)?.is_some() {
-            return Ok(());
-        }
-        begun = Some(run);
+    if has_codec(context)? {
+        return Ok(());
     }
     let same = teacher::same_data(context, from)?;
-    let run = match begun {
-        Some(run) => run,
-        None => RunFolder::create(&own.path, &context.recipe.image())?,
+    let own = context.options.part(CODEC);
+    let run = if own.resume {
+        RunFolder::<ImageRecipe>::resume(&own.path)?.0
+    } else {
+        RunFolder::create(&own.path, &context.recipe.image())?
     };
     let (codec, _) = RunFolder::<ImageRecipe>::open(&from.file(CODEC))?;
     teacher::copy_codec(&run, &codec, same)

@@ -30,6 +30,8 @@ pub fn check_tokenizer(wanted: &TokenizerConfig, options: &RunOptions) -> Result
 pub struct Modality<R, D> {
     /// Opens the data that the recipe names.
     pub open: fn(&R) -> Result<D, PipelineError>,
+    /// Whether the run has a codec already, its own or one that it took over.
+    pub has_codec: fn(&Context<R, D>) -> Result<bool>,
     /// Takes over the codec of another run, such as the one that training begins from, if there is none yet.
     pub adopt: fn(&mut Context<R, D>, &RunFolder<R>) -> Result<()>,
     /// Trains codec and language model. Returns whether both are finished.
@@ -52,10 +54,11 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
         self.run_with(recipe, None, options)
     }
 
-    /// [`run`](Self::run), with the codec of the finished run in the folder `codec`, if one is named.
+    /// [`run`](Self::run), with the codec of the finished run in the folder `codec`, if one is named. A run that has its
+    /// codec needs the folder no more.
     ///
     /// # Errors
-    /// As [`run`](Self::run); if the folder is no such run.
+    /// As [`run`](Self::run); if the folder is needed and no such run.
     pub fn run_with(self, recipe: R, codec: Option<&Path>, options: RunOptions) -> Result<RunEnd> {
         let started = Instant::now();
         // Before the folder is made: a run that can't begin leaves nothing behind.
@@ -70,7 +73,9 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
             memory::check(recipe, (self.train_samples)(&data), &asked)?;
             Ok(data)
         })?;
-        if let Some(codec) = codec {
+        if let Some(codec) = codec
+            && !(self.has_codec)(&context)?
+        {
             let (from, _) = RunFolder::<R>::open(codec)?;
             (self.adopt)(&mut context, &from)?;
         }

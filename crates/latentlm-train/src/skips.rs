@@ -52,7 +52,7 @@ impl Skips {
     /// Looks back after the last step of a stage, which may have too few for [`count`](Self::count) to end it.
     ///
     /// # Errors
-    /// If all of its steps were left out.
+    /// If all of its steps were left out, in this process.
     pub fn end(&self, stage: &str, key: &str, steps: u64) -> Result<()> {
         if self.total < steps || steps == 0 {
             return Ok(());

@@ -68,8 +68,9 @@ pub fn run_of<R: LmRecipe>(recipe: &R) -> Result<Option<RunFolder<R>>> {
     Ok(Some(run))
 }
 
-/// The reason why no model may begin from a teacher, or not this student.
-fn wrong_teacher(student: &LmConfig, teacher: &LmConfig) -> Option<&'static str> {
+/// The reason why no model may begin from a teacher, or not this student, as the end of a sentence about the teacher; `None`
+/// if the student may.
+pub fn wrong_teacher(student: &LmConfig, teacher: &LmConfig) -> Option<&'static str> {
     if teacher.method.distilled_guidance != DistilledGuidance::None {
         return Some(
             "learned its guidance from a teacher (lm.distilled_guidance), and would be guided twice: begin from \
@@ -252,6 +253,14 @@ pub fn same_data<R: LmRecipe, D: TrainingData>(
     Ok(false)
 }
 
+/// Whether a run has a codec already.
+///
+/// # Errors
+/// If it can't be read.
+pub fn has_codec<R: LmRecipe, D: TrainingData>(context: &Context<R, D>) -> Result<bool> {
+    Ok(context.run.latest(CODEC, Wanted::Weights)?.is_some())
+}
+
 /// Takes over the codec of the run that training begins from, if there is none yet.
 ///
 /// # Errors
@@ -260,7 +269,7 @@ pub fn adopt_codec<R: LmRecipe, D: TrainingData>(
     context: &mut Context<R, D>,
     from: &RunFolder<R>,
 ) -> Result<()> {
-    if context.run.latest(CODEC, Wanted::Weights)?.is_some() {
+    if has_codec(context)? {
         return Ok(());
     }
     let same = same_data(context, from)?;
@@ -508,6 +517,7 @@ mod tests {
             let told = adopt_codec(&mut context, &from).map_err(|error| error.to_string());
             let codec = context.run.latest(CODEC, Wanted::Everything).unwrap();
             let step = codec.map(|found| found.manifest.step);
+            assert_eq!(has_codec(&context).unwrap(), step.is_some(), "{name}");
             (told, step, context.run.file(CACHE).is_file())
         };
         let (told, step, _) = adopted("no-codec", "00", false);

@@ -265,6 +265,7 @@ pub fn train_video(recipe: VideoRecipe, options: RunOptions) -> Result<RunEnd> {
     check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<VideoRecipe, VideoData> {
         open: VideoData::open,
+        has_codec: teacher::has_codec,
         adopt: teacher::adopt_codec,
         train: |context| {
             let coded = codec_stage::train::<ClipTask, 5>(context)?;

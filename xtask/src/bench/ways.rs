@@ -130,8 +130,26 @@ pub(super) fn other_ways(workload: &str, on_gpu: bool) -> Vec<Way> {
     ways
 }
 
+/// A name, and the flags of `bench.py`, separated by spaces.
+type Named = (&'static str, &'static str);
+
+/// Ways to sample.
+const SAMPLE_WAYS: [Named; 3] = [
+    ("compiled, C++ calls", "--compile --cpp"),
+    ("ahead", "--ahead"),
+    ("compiled, C++ calls, ahead", "--compile --cpp --ahead"),
+];
+
+/// The same with the head in bfloat16.
+const ROUNDED_SAMPLE_WAYS: [Named; 4] = [
+    SAMPLE_WAYS[0],
+    ("compiled, C++ calls, autocast", "--compile --cpp --bf16"),
+    SAMPLE_WAYS[1],
+    SAMPLE_WAYS[2],
+];
+
 /// Ways of the published codec in a stream.
-const CODEC_WAYS: [(&str, &str); 3] = [
+const CODEC_WAYS: [Named; 3] = [
     ("channels last", "--layout last"),
     ("compiled, C++ calls", "--compile --cpp"),
     (
@@ -141,7 +159,7 @@ const CODEC_WAYS: [(&str, &str); 3] = [
 ];
 
 /// The same with weights in bfloat16.
-const ROUNDED_CODEC_WAYS: [(&str, &str); 5] = [
+const ROUNDED_CODEC_WAYS: [Named; 5] = [
     CODEC_WAYS[0],
     CODEC_WAYS[1],
     CODEC_WAYS[2],
@@ -152,105 +170,105 @@ const ROUNDED_CODEC_WAYS: [(&str, &str); 5] = [
     ),
 ];
 
+/// Ways of our speech codec in a stream, which is so small that threads may cost more than they save.
+const SPEECH_DECODE_WAYS: [Named; 4] = [
+    ("compiled, C++ calls", "--compile --cpp"),
+    ("one thread", "--threads 1"),
+    (
+        "compiled, C++ calls, one thread",
+        "--compile --cpp --threads 1",
+    ),
+    (
+        "compiled, C++ calls, one thread, channels last",
+        "--compile --cpp --threads 1 --layout last",
+    ),
+];
+
+/// Ways of a backbone with weights that are not in integers.
+const BACKBONE_WAYS: [Named; 2] = [
+    ("compiled, C++ calls", "--compile --cpp"),
+    ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
+];
+
+/// The same with int4 weights.
+const INT4_WAYS: [Named; 4] = [
+    BACKBONE_WAYS[0],
+    ("compiled, torchao", "--compile --linear torchao"),
+    BACKBONE_WAYS[1],
+    (
+        "autotuned, torchao",
+        "--compile --max-autotune --linear torchao",
+    ),
+];
+
+/// The same with int8 weights, for which PyTorch has more products.
+const INT8_WAYS: [Named; 8] = [
+    BACKBONE_WAYS[0],
+    ("compiled, plain", "--compile --cpp --linear plain"),
+    ("dynamic", "--linear dynamic"),
+    ("rounded rows", "--linear rounded"),
+    ("compiled, rounded rows", "--compile --cpp --linear rounded"),
+    INT4_WAYS[1],
+    BACKBONE_WAYS[1],
+    INT4_WAYS[3],
+];
+
+/// Ways of attention over a long sequence, which has no optimizer.
+const ATTENTION_WAYS: [Named; 1] = [("autotuned", "--compile --max-autotune")];
+
+/// Ways of a training step.
+const STEP_WAYS: [Named; 5] = [
+    ("fused", "--optimizer fused"),
+    ("flat", "--optimizer flat"),
+    ("compiled, fused", "--compile --optimizer fused"),
+    ("compiled, flat", "--compile --optimizer flat"),
+    (
+        "autotuned, flat",
+        "--compile --max-autotune --optimizer flat",
+    ),
+];
+
+/// The same of the convolutional codec of pictures, whose channels are last.
+const CONV_STEP_WAYS: [Named; 4] = [
+    STEP_WAYS[1],
+    STEP_WAYS[3],
+    STEP_WAYS[4],
+    (
+        "compiled, flat, channels first",
+        "--compile --optimizer flat --layout first",
+    ),
+];
+
+/// The same of the speech codec, whose channels are first.
+const SPEECH_STEP_WAYS: [Named; 4] = [
+    STEP_WAYS[1],
+    STEP_WAYS[3],
+    (
+        "compiled, flat, channels last",
+        "--compile --optimizer flat --layout last",
+    ),
+    (
+        "autotuned, flat, channels last",
+        "--compile --max-autotune --optimizer flat --layout last",
+    ),
+];
+
 /// Names and flags of the ways within one process.
-fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
-    if workload.starts_with("sample") && workload.ends_with("bf16") {
-        return &[
-            ("compiled, C++ calls", "--compile --cpp"),
-            ("compiled, C++ calls, autocast", "--compile --cpp --bf16"),
-            ("ahead", "--ahead"),
-            ("compiled, C++ calls, ahead", "--compile --cpp --ahead"),
-        ];
-    }
-    if workload.starts_with("sample") {
-        return &[
-            ("compiled, C++ calls", "--compile --cpp"),
-            ("ahead", "--ahead"),
-            ("compiled, C++ calls, ahead", "--compile --cpp --ahead"),
-        ];
-    }
-    if workload.starts_with("codec-") {
-        return if workload.ends_with("bf16") {
-            &ROUNDED_CODEC_WAYS
-        } else {
-            &CODEC_WAYS
-        };
-    }
+fn named_ways(workload: &str) -> &'static [Named] {
+    let is_rounded = workload.ends_with("bf16");
     match workload {
-        "speech-decode" => &[
-            ("compiled, C++ calls", "--compile --cpp"),
-            ("one thread", "--threads 1"),
-            (
-                "compiled, C++ calls, one thread",
-                "--compile --cpp --threads 1",
-            ),
-            (
-                "compiled, C++ calls, one thread, channels last",
-                "--compile --cpp --threads 1 --layout last",
-            ),
-        ],
-        "backbone-int8" => &[
-            ("compiled, C++ calls", "--compile --cpp"),
-            ("compiled, plain", "--compile --cpp --linear plain"),
-            ("dynamic", "--linear dynamic"),
-            ("rounded rows", "--linear rounded"),
-            ("compiled, rounded rows", "--compile --cpp --linear rounded"),
-            ("compiled, torchao", "--compile --linear torchao"),
-            ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
-            (
-                "autotuned, torchao",
-                "--compile --max-autotune --linear torchao",
-            ),
-        ],
-        "backbone-int4" => &[
-            ("compiled, C++ calls", "--compile --cpp"),
-            ("compiled, torchao", "--compile --linear torchao"),
-            ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
-            (
-                "autotuned, torchao",
-                "--compile --max-autotune --linear torchao",
-            ),
-        ],
-        "backbone-f32" | "backbone-bf16" => &[
-            ("compiled, C++ calls", "--compile --cpp"),
-            ("autotuned, C++ calls", "--compile --max-autotune --cpp"),
-        ],
-        // No optimizer.
-        "attention-16k" => &[("autotuned", "--compile --max-autotune")],
-        "conv-codec-step" => &[
-            ("flat", "--optimizer flat"),
-            ("compiled, flat", "--compile --optimizer flat"),
-            (
-                "autotuned, flat",
-                "--compile --max-autotune --optimizer flat",
-            ),
-            (
-                "compiled, flat, channels first",
-                "--compile --optimizer flat --layout first",
-            ),
-        ],
-        "speech-codec-step" => &[
-            ("flat", "--optimizer flat"),
-            ("compiled, flat", "--compile --optimizer flat"),
-            (
-                "compiled, flat, channels last",
-                "--compile --optimizer flat --layout last",
-            ),
-            (
-                "autotuned, flat, channels last",
-                "--compile --max-autotune --optimizer flat --layout last",
-            ),
-        ],
-        _ => &[
-            ("fused", "--optimizer fused"),
-            ("flat", "--optimizer flat"),
-            ("compiled, fused", "--compile --optimizer fused"),
-            ("compiled, flat", "--compile --optimizer flat"),
-            (
-                "autotuned, flat",
-                "--compile --max-autotune --optimizer flat",
-            ),
-        ],
+        _ if workload.starts_with("sample") && is_rounded => &ROUNDED_SAMPLE_WAYS,
+        _ if workload.starts_with("sample") => &SAMPLE_WAYS,
+        _ if workload.starts_with("codec-") && is_rounded => &ROUNDED_CODEC_WAYS,
+        _ if workload.starts_with("codec-") => &CODEC_WAYS,
+        "speech-decode" => &SPEECH_DECODE_WAYS,
+        "backbone-int8" => &INT8_WAYS,
+        "backbone-int4" => &INT4_WAYS,
+        "backbone-f32" | "backbone-bf16" => &BACKBONE_WAYS,
+        "attention-16k" => &ATTENTION_WAYS,
+        "conv-codec-step" => &CONV_STEP_WAYS,
+        "speech-codec-step" => &SPEECH_STEP_WAYS,
+        _ => &STEP_WAYS,
     }
 }
 
@@ -258,26 +276,29 @@ fn named_ways(workload: &str) -> &'static [(&'static str, &'static str)] {
 mod tests {
     use super::*;
 
+    /// One of each kind at least.
+    const WORKLOADS: [&str; 13] = [
+        "image-lm-step",
+        "image-lm-step-base",
+        "sample-16",
+        "sample-16-bf16",
+        "conv-codec-step",
+        "speech-codec-step",
+        "speech-decode",
+        "backbone-f32",
+        "backbone-int8",
+        "backbone-int4",
+        "codec-decode-f32",
+        "codec-both-bf16",
+        "attention-16k",
+    ];
+
     /// Each flag is one that the script's text explains.
     #[test]
     fn the_script_knows_all_flags() {
         let script = crate::cargo::project_root().join("xtask/pytorch/bench.py");
         let script = std::fs::read_to_string(script).unwrap();
-        for workload in [
-            "image-lm-step",
-            "image-lm-step-base",
-            "sample-16",
-            "sample-16-bf16",
-            "conv-codec-step",
-            "speech-codec-step",
-            "speech-decode",
-            "backbone-f32",
-            "backbone-int8",
-            "backbone-int4",
-            "codec-decode-f32",
-            "codec-both-bf16",
-            "attention-16k",
-        ] {
+        for workload in WORKLOADS {
             let mut ways = other_ways(workload, false);
             ways.extend([Way::eager(), Way::compiled()]);
             let mut names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
@@ -311,25 +332,30 @@ mod tests {
         assert!(way.unwrap().keeps_freed_memory && preload.ends_with("libiomp5.so"));
     }
 
-    /// Inductor's search among kernels, where a unit is a step of training or reads a large model.
+    /// The words of a way's name, and the flag that each stands for.
     #[test]
-    fn training_and_large_backbones_are_autotuned() {
-        for (workload, tuned) in [
-            ("image-lm-step", true),
-            ("head-step", true),
-            ("conv-codec-step", true),
-            ("speech-codec-step", true),
-            ("backbone-f32", true),
-            ("backbone-bf16", true),
-            ("backbone-int8", true),
-            ("backbone-int4", true),
-            ("attention-16k", true),
-            ("sample-64", false),
-            ("speech-decode", false),
-        ] {
-            let mut ways = named_ways(workload).iter();
-            let found = ways.any(|(_, flags)| flags.contains("--max-autotune"));
-            assert_eq!(found, tuned, "{workload}");
+    fn names_say_what_the_flags_do() {
+        for workload in WORKLOADS {
+            for way in other_ways(workload, false) {
+                let flags = way.flags.join(" ");
+                let says = |word: &str| way.name.split(", ").any(|own| own == word);
+                let is_compiled = says("compiled") || says("autotuned");
+                assert_eq!(is_compiled, flags.contains("--compile"), "{way:?}");
+                for (word, flag) in [
+                    ("autotuned", "--max-autotune"),
+                    ("ahead", "--ahead"),
+                    ("autocast", "--bf16"),
+                    ("one thread", "--threads 1"),
+                    ("channels first", "--layout first"),
+                    ("channels last", "--layout last"),
+                    ("flat", "--optimizer flat"),
+                    ("fused", "--optimizer fused"),
+                    ("torchao", "--linear torchao"),
+                    ("rounded rows", "--linear rounded"),
+                ] {
+                    assert_eq!(says(word), flags.contains(flag), "{workload}: {way:?}");
+                }
+            }
         }
     }
 

@@ -19,8 +19,11 @@ fn check_digits() -> Vec<String> {
 }
 
 fn said(output: &Output) -> (Option<i32>, String) {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code(), text)
+    let text = String::from_utf8_lossy(&output.stderr);
+    // A slow machine is told how far reading is.
+    let lines = text.split_inclusive('\n');
+    let lines = lines.filter(|line| !line.starts_with("reading data, "));
+    (output.status.code(), lines.collect())
 }
 
 #[test]

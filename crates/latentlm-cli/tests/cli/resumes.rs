@@ -57,7 +57,7 @@ fn missing_pictures_and_swapped_classes_are_named() {
     expect(&mut resume(dir, &[]), 1, "other data: 1 gone (");
     expect(&mut resume(dir, &[]), 1, "dog/7.png)");
     fs::write(&path, &own[..own.len() / 2]).unwrap();
-    expect(&mut resume(dir, &[]), 1, "dog/7.png is broken now: ");
+    expect(&mut resume(dir, &[]), 1, "dog/7.png can't be used now: ");
     fs::write(&path, &own).unwrap();
     for (from, to) in [("cat", "bird"), ("dog", "cat"), ("bird", "dog")] {
         fs::rename(set.join(from), set.join(to)).unwrap();

@@ -63,6 +63,9 @@ pub struct ClipFrame {
 
 /// An open clip: an iterator over its frames. Only the frame that is read is in memory. It ends after the first
 /// error.
+///
+/// An open animation counts against the memory that all threads together may decode into, until its last frame was
+/// read: a thread that has one open should not open another or decode a picture, which may wait for that memory.
 pub struct ClipReader {
     path: PathBuf,
     source: Source,
@@ -212,6 +215,10 @@ impl Iterator for ClipReader {
         }
         let frame = self.advance().transpose();
         self.done = !matches!(frame, Some(Ok(_)));
+        if self.done {
+            // Its memory is free for others.
+            self.source = Source::Stills(Vec::new().into_iter());
+        }
         frame
     }
 }

@@ -51,6 +51,11 @@ impl MllmSplit {
         Ok(texts)
     }
 
+    /// A hash of the pictures, their captions and the text.
+    pub fn fingerprint(&self) -> String {
+        format!("{}-{}", self.pictures.fingerprint(), self.fingerprint)
+    }
+
     /// Bytes of the paragraphs.
     pub fn bytes(&self) -> usize {
         self.paragraphs.iter().map(String::len).sum()
@@ -105,7 +110,7 @@ impl MllmData {
 
 impl TrainingData for MllmData {
     fn fingerprint(&self) -> String {
-        format!("{}-{}", self.pictures.fingerprint(), self.train.fingerprint)
+        self.train.fingerprint()
     }
 
     fn samples(&self) -> Vec<Sample> {

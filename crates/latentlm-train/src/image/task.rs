@@ -192,6 +192,7 @@ pub type EncodedPictures = Encoded<Codec, 4>;
 pub fn train_image(recipe: ImageRecipe, options: RunOptions) -> Result<RunEnd> {
     let modality = Modality::<ImageRecipe, ImageData> {
         open: ImageData::open,
+        has_codec: teacher::has_codec,
         adopt: teacher::adopt_codec,
         train: |context| {
             let coded = codec_stage::train::<PictureTask, 4>(context)?;

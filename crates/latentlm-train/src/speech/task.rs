@@ -185,6 +185,7 @@ pub fn train_speech_with(
     check_tokenizer(&recipe.text.tokenizer, &options)?;
     let modality = Modality::<SpeechRecipe, SpeechData> {
         open: SpeechData::open,
+        has_codec: teacher::has_codec,
         adopt: teacher::adopt_codec,
         train: |context| {
             let coded = codec_stage::train::<SoundTask, 3>(context)?;
