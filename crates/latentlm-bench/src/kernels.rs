@@ -12,9 +12,10 @@ use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_eval::median;
 use latentlm_kernels::{
     AdamWStep, CachedMask, KeysValues, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, WeightBits,
-    adamw, cached_attention, causal_attention, conv2d_layer, cross_entropy, depthwise_conv,
-    document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear,
-    quantized_weight, rms_norm, silu, square_sum, swiglu_block, tanh, without_kernels,
+    adamw, cached_attention, causal_attention, causal_conv, causal_conv_transpose, conv2d_layer,
+    cross_entropy, depthwise_conv, document_attention, full_attention, gelu, group_norm_layer,
+    layer_norm, linear, quantized_weight, rms_norm, silu, square_sum, swiglu_block, tanh,
+    without_kernels,
 };
 
 use crate::inputs::Inputs;
@@ -91,6 +92,7 @@ impl Bench<'_> {
         self.time_norms_and_activations();
         self.time_attentions();
         self.time_convolutions();
+        self.time_sounds();
         self.inputs.device = self.inputs.device.inner();
         self.time_optimizer();
         self.time_generation();
@@ -203,7 +205,7 @@ impl Bench<'_> {
         });
     }
 
-    /// The convolutional codecs of pictures and of speech, and the norm of the first.
+    /// The convolutional codec of pictures, and its norm.
     fn time_convolutions(&mut self) {
         let pictures: Tensor<4> = self.learned([8, 64, 32, 32]);
         let halves = "8 of 32 x 32, 64 to 64 channels, kernel 4 x 4";
@@ -222,11 +224,32 @@ impl Bench<'_> {
         self.time_both("GroupNorm", "8 of 32 x 32, 64 channels in 8 groups", || {
             group_norm_layer(&norm, pictures.clone())
         });
-        let [x, weight] = [[4, 8006, 32], [32, 1, 7]].map(|shape| self.learned(shape));
+    }
+
+    /// The convolutions of the speech codec: the largest between two resolutions and back, and the last one.
+    fn time_sounds(&mut self) {
+        let [coarse, fine] = [[16, 416, 64], [16, 416, 160]].map(|shape| self.learned(shape));
+        let [down, last] = [[40, 8, 64], [7, 8, 1]].map(|shape| self.learned(shape));
+        let up = self.learned([2, 64, 20, 8]);
+        let samples = self.learned([16, 8320, 8]);
+        let [one, eight, many] = [1, 8, 64].map(|width| self.learned([width]));
+        let sizes = "16 signals of 416 frames, 20 x 8 to 64 channels, 2 taps";
+        self.time_both("causal convolution", sizes, || {
+            causal_conv(fine.clone(), None, down.clone(), many.clone())
+        });
+        let sizes = "16 signals of 8320, 8 channels to 1, 7 taps";
+        self.time_both("causal convolution", sizes, || {
+            causal_conv(samples.clone(), None, last.clone(), one.clone())
+        });
+        let sizes = "16 signals of 416 frames, 64 to 20 x 8 channels, 2 taps";
+        self.time_both("transposed convolution", sizes, || {
+            causal_conv_transpose(coarse.clone(), None, up.clone(), eight.clone())
+        });
+        let [x, weight] = [[4, 8000, 32], [32, 1, 7]].map(|shape| self.learned(shape));
         let bias = self.learned([32]);
         let sizes = "4 signals of 8000, 32 channels, kernel 7";
         self.time_both("depthwise convolution", sizes, || {
-            depthwise_conv(x.clone(), weight.clone(), bias.clone())
+            depthwise_conv(x.clone(), None, weight.clone(), bias.clone())
         });
     }
 

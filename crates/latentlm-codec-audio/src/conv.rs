@@ -4,8 +4,8 @@ use std::f64::consts::PI;
 
 use burn::module::{Initializer, Module, Param};
 
-use burn::tensor::{DType, Device, Distribution, Tensor, TensorData};
-use latentlm_kernels::linear;
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use latentlm_kernels::{causal_conv, causal_conv_transpose};
 
 use crate::stream::Pass;
 
@@ -37,24 +37,6 @@ fn cosine_transform(taps: usize, input: usize, output: usize, device: &Device) -
         }
     }
     Tensor::from_data(TensorData::new(values, [taps, input, output]), device)
-}
-
-/// A weight as the matrix `[inputs, outputs]` of a product. Its last `outputs` axes count outputs, those
-/// before them inputs.
-///
-/// A weight that is only stored in bfloat16 has its outputs first in memory, see [`linear`]: it is seen as such rows
-/// and transposed, which copies nothing. Any other layout gives the same numbers.
-fn matrix<const D: usize>(weight: Tensor<D>, outputs: usize) -> Tensor<2> {
-    let inputs = D - outputs;
-    let dims = weight.dims();
-    let rows: usize = dims[..inputs].iter().product();
-    let columns: usize = dims[inputs..].iter().product();
-    if weight.dtype() != DType::BF16 {
-        return weight.reshape([rows, columns]);
-    }
-    let outputs_first = std::array::from_fn::<usize, D, _>(|axis| (axis + inputs) % D);
-    let turned = weight.permute(outputs_first).reshape([columns, rows]);
-    turned.transpose()
 }
 
 /// A causal convolution of stride `s`. The size of its kernel is a multiple of `s`.
@@ -108,34 +90,10 @@ impl CausalConv1d {
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
         let x = filled(x, self.stride);
         let [batch, length, input] = x.dims();
-        let [kernel, _, output] = self.weight.dims();
-        let (frames, width) = (length / self.stride, self.stride * input);
-        let taps = kernel / self.stride;
-        let x = pass.extend(x.reshape([batch, frames, width]), taps - 1);
-        let weight = self.weight.val();
-        if output < width && frames > 1 && weight.dtype() != DType::BF16 {
-            // Fewer numbers leave than enter: multiply each row once, then add shifted results. The weight is
-            // rearranged for that, which a single frame in a stream is not worth, and which one in bfloat16 can't be.
-            let weight = weight.reshape([taps, width, output]).swap_dims(0, 1);
-            let weight = weight.reshape([width, taps * output]);
-            let rows = linear(x, weight, None); // [B, frames + taps - 1, taps * out]
-            let sum = (0..taps)
-                .map(|tap| {
-                    rows.clone()
-                        .narrow(1, tap, frames)
-                        .narrow(2, tap * output, output)
-                })
-                .reduce(|sum, part| sum + part)
-                .expect("a kernel has a tap");
-            sum + self.bias.val().unsqueeze()
-        } else {
-            let windows = (0..taps).map(|tap| x.clone().narrow(1, tap, frames));
-            linear(
-                side_by_side(windows),
-                matrix(weight, 1),
-                Some(self.bias.val()),
-            )
-        }
+        let kernel = self.weight.dims()[0];
+        let x = x.reshape([batch, length / self.stride, self.stride * input]);
+        let past = pass.before(&x, kernel / self.stride - 1);
+        causal_conv(x, past, self.weight.val(), self.bias.val())
     }
 }
 
@@ -168,12 +126,8 @@ impl CausalConvTranspose1d {
     /// - `x`: `[B, T, in]`
     /// - returns: `[B, T * stride, out]`
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
-        let [batch, length, _] = x.dims();
-        let [taps, _, stride, output] = self.weight.dims();
-        let x = pass.extend(x, taps - 1);
-        let windows = (0..taps).map(|age| x.clone().narrow(1, taps - 1 - age, length));
-        let y = linear(side_by_side(windows), matrix(self.weight.val(), 2), None);
-        y.reshape([batch, length * stride, output]) + self.bias.val().unsqueeze()
+        let past = pass.before(&x, self.weight.dims()[0] - 1);
+        causal_conv_transpose(x, past, self.weight.val(), self.bias.val())
     }
 }
 
@@ -188,24 +142,16 @@ pub(crate) fn filled(x: Tensor<3>, stride: usize) -> Tensor<3> {
     Tensor::cat(vec![x, zeros], 1)
 }
 
-/// Windows side by side in the last axis. A single one is not copied.
-fn side_by_side(windows: impl ExactSizeIterator<Item = Tensor<3>>) -> Tensor<3> {
-    let mut windows: Vec<Tensor<3>> = windows.collect();
-    if windows.len() == 1 {
-        windows.remove(0)
-    } else {
-        Tensor::cat(windows, 2)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::module::ModuleMapper;
+    use burn::tensor::DType;
     use burn::tensor::module::{conv_transpose1d, conv1d};
     use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
     use latentlm_core::RandomStream;
     use latentlm_core::conformance::{assert_close, seeded};
+    use latentlm_core::stream::Past;
 
     #[test]
     fn the_transform_is_orthonormal() {
@@ -265,6 +211,53 @@ mod tests {
             let expected = expected.narrow(2, 0, 4 * stride);
             let got = conv.forward(x, &mut Pass::Whole);
             assert_close("conv_transpose1d", got, expected.swap_dims(1, 2), 1e-5);
+        }
+    }
+
+    /// Chunks of one frame, three and seven against the whole: with fewer outputs than inputs and with more, one output,
+    /// one channel, and more frames before a chunk than in it.
+    #[test]
+    fn chunks_of_a_stream_are_the_whole() {
+        let device = Device::default();
+        let frames = 22;
+        for ([input, output], kernel, stride) in [
+            ([5, 3], 7, 1),
+            ([1, 4], 7, 1),
+            ([8, 1], 7, 1),
+            ([4, 8], 6, 3),
+            ([4, 7], 10, 5),
+            ([3, 9], 2, 2),
+        ] {
+            let down = seeded(1, &device, |device| {
+                CausalConv1d::new(input, output, kernel, stride, device)
+            });
+            let up = seeded(2, &device, |device| {
+                CausalConvTranspose1d::new(input, output, stride, device)
+            });
+            let random = &mut RandomStream::new(4);
+            let sound = random.normal([2, frames * stride, input], &device);
+            let coarse = random.normal([2, frames, input], &device);
+            let whole = [
+                down.forward(sound.clone(), &mut Pass::Whole),
+                up.forward(coarse.clone(), &mut Pass::Whole),
+            ];
+            for chunk in [1, 3, 7] {
+                let mut past = Past::default();
+                let mut parts = [Vec::new(), Vec::new()];
+                for start in (0..frames).step_by(chunk) {
+                    let count = chunk.min(frames - start);
+                    let mut pass = Pass::chunk(&mut past);
+                    let x = sound.clone().narrow(1, start * stride, count * stride);
+                    parts[0].push(down.forward(x, &mut pass));
+                    let x = coarse.clone().narrow(1, start, count);
+                    parts[1].push(up.forward(x, &mut pass));
+                }
+                for (parts, whole) in parts.into_iter().zip(&whole) {
+                    let what = format!("{input} to {output} in chunks of {chunk}");
+                    // Sums of at most 56 products in another order.
+                    assert_close(&what, Tensor::cat(parts, 1), whole.clone(), 1e-5);
+                }
+            }
         }
     }
 

@@ -56,10 +56,10 @@ impl ConvLayer {
     /// - `x`: `[B, T, C]`
     /// - returns: `[B, T, C]`
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
-        let past = self.kernel_size - 1;
         let normed = |norm: &RmsNorm, x| rms_norm(x, Some(norm.gamma.val()), norm.epsilon);
-        let mixed = pass.extend(normed(&self.norm, x.clone()), past);
-        let mixed = depthwise_conv(mixed, self.mixer.weight.val(), self.bias());
+        let mixed = normed(&self.norm, x.clone());
+        let past = pass.before(&mixed, self.kernel_size - 1);
+        let mixed = depthwise_conv(mixed, past, self.mixer.weight.val(), self.bias());
         let x = x + mixed * self.gamma.val().unsqueeze();
         let fed = linear_layer(&self.up, normed(&self.ffn_norm, x.clone()));
         let fed = linear_layer(&self.down, gelu(fed));

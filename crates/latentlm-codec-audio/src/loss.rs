@@ -7,18 +7,21 @@ use latentlm_core::{
     CodecDiscriminator, CodecObjective, CodecObjectiveConfig, LatentCodec, LatentNoise, NoiseScale,
     ObjectiveOutput, PartConfig, Posterior, Verdict, check_weights, mean_loss,
 };
+use latentlm_kernels::{SpectralFloors, SpectralLosses, SpectralWindow, spectral_losses};
 
 use crate::codec::AudioSigmaVae;
 use crate::config::{AudioCodecError, AudioSigmaVaeConfig};
 use crate::discriminator::StftDiscriminator;
 use crate::keys::KEYS;
-use crate::spectrum::{Stft, mel_bands};
+use crate::spectrum::{MAGNITUDE_EPSILON, Stft, mel_bands};
 
 /// Floor of levels before the logarithm; white noise with standard deviation 1 has level 1. Quieter sound is
 /// inaudible beside speech, but without a floor its logarithm would dominate the loss.
 const QUIETEST: f64 = 3e-3;
 /// Added to divisors that may be 0.
 const TINY: f64 = 1e-6;
+/// Least sum of squared differences of levels. A root has no derivative at 0, and equal spectra would make the gradient NaN.
+const LEAST_SQUARES: f64 = 1e-30;
 /// Most numbers of the tables that turn spectra into mel bands: 256 MiB.
 const MOST_MEL_NUMBERS: usize = 1 << 26;
 
@@ -140,13 +143,22 @@ impl CodecObjectiveConfig<3> for CodecLossConfig {
     ) -> Result<CodecLoss, AudioCodecError> {
         self.validate()?;
         let spectra = self.windows.iter().zip(&self.mel_bands);
+        let spectra: Vec<Spectrum> = spectra
+            .map(|(window, bands)| Spectrum {
+                stft: Stft::new(*window, device),
+                mel: mel_bands(*window, *bands, codec.sample_rate_hz, device),
+            })
+            .collect();
+        let floors = SpectralFloors {
+            power: MAGNITUDE_EPSILON,
+            level: QUIETEST,
+            difference: LEAST_SQUARES,
+            divisor: TINY,
+        };
+        let windows = spectra.iter().map(Spectrum::of_kernel).collect();
         Ok(CodecLoss {
-            spectra: spectra
-                .map(|(window, bands)| Spectrum {
-                    stft: Stft::new(*window, device),
-                    mel: mel_bands(*window, *bands, codec.sample_rate_hz, device),
-                })
-                .collect(),
+            kernel: SpectralLosses::new(windows, floors),
+            spectra,
             config: self.clone(),
         })
     }
@@ -178,8 +190,21 @@ struct Spectrum {
 impl Spectrum {
     /// Magnitudes, scaled so that white noise with standard deviation 1 has level 1 for each window length.
     fn level(&self, signal: Tensor<2>) -> Tensor<3> {
-        let scale = self.stft.noise_gain().recip();
-        self.stft.magnitude(signal).mul_scalar(scale)
+        self.stft.magnitude(signal).mul_scalar(self.scale())
+    }
+
+    /// Factor from magnitudes to levels.
+    fn scale(&self) -> f64 {
+        self.stft.noise_gain().recip()
+    }
+
+    /// The same spectrogram as the kernel takes it.
+    fn of_kernel(&self) -> SpectralWindow {
+        SpectralWindow {
+            window: self.stft.window(),
+            scale: self.scale(),
+            bands: self.mel.clone(),
+        }
     }
 }
 
@@ -187,6 +212,8 @@ impl Spectrum {
 #[derive(Debug, Clone)]
 pub struct CodecLoss {
     spectra: Vec<Spectrum>,
+    /// The same spectra for the kernel.
+    kernel: SpectralLosses,
     config: CodecLossConfig,
 }
 
@@ -218,6 +245,7 @@ impl CodecObjective<3> for CodecLoss {
         });
         Self {
             spectra: spectra.collect(),
+            kernel: self.kernel,
             config: self.config,
         }
     }
@@ -313,6 +341,14 @@ impl CodecLoss {
     /// # Shapes
     /// - `decoded`, `signal`: `[B, N]`
     fn spectral(&self, decoded: Tensor<2>, signal: Tensor<2>) -> (Tensor<1>, Tensor<1>) {
+        match spectral_losses(&decoded, &signal, &self.kernel) {
+            Some([mel, stft]) => (mel, stft),
+            None => self.composed(decoded, signal),
+        }
+    }
+
+    /// [`Self::spectral`] as a composition of tensor operations.
+    fn composed(&self, decoded: Tensor<2>, signal: Tensor<2>) -> (Tensor<1>, Tensor<1>) {
         let parts = self.spectra.iter().map(|spectrum| {
             let [real, fake] = [&signal, &decoded].map(|x| spectrum.level(x.clone()));
             let mel = (log10_mel(fake.clone(), &spectrum.mel)
@@ -321,8 +357,9 @@ impl CodecLoss {
             .mean();
             let log = |x: Tensor<3>| x.clamp_min(QUIETEST).log();
             let level = (log(fake.clone()) - log(real.clone())).abs().mean();
-            let energy = |x: Tensor<3>| x.square().sum().sqrt();
-            let convergence = energy(fake - real.clone()) / (energy(real) + TINY);
+            let energy = |x: Tensor<3>| x.square().sum();
+            let difference = energy(fake - real.clone()).clamp_min(LEAST_SQUARES);
+            let convergence = difference.sqrt() / (energy(real).sqrt() + TINY);
             (mel, level + convergence)
         });
         let (mel, stft): (Vec<_>, Vec<_>) = parts.unzip();
@@ -423,6 +460,102 @@ mod tests {
                 .total
         };
         gradient_agrees_with_finite_differences("codec loss", decoded, total);
+    }
+
+    fn noise(seed: u64, shape: [usize; 2], device: &Device) -> Tensor<2> {
+        // Quiet, so that bins next to 0 lie below the floor of levels: their logarithms are as uncertain as float32
+        // transforms are.
+        RandomStream::new(seed)
+            .normal(shape, device)
+            .mul_scalar(0.02)
+    }
+
+    /// The losses of spectra, and the gradient of their weighted sum.
+    fn with_gradient(
+        losses: impl Fn(Tensor<2>) -> (Tensor<1>, Tensor<1>),
+        decoded: &Tensor<2>,
+    ) -> ([f64; 2], Vec<f32>) {
+        let decoded = decoded.clone().detach().require_grad();
+        let (mel, stft) = losses(decoded.clone());
+        let sum = mel.clone().mul_scalar(15.0) + stft.clone();
+        let gradient = decoded.grad(&sum.backward()).expect("a gradient");
+        let gradient: Vec<f32> = gradient.into_data().try_to_vec().unwrap();
+        ([number(mel), number(stft)], gradient)
+    }
+
+    fn assert_kernel_is_composition(
+        what: &str,
+        loss: &CodecLoss,
+        decoded: &Tensor<2>,
+        signal: &Tensor<2>,
+    ) {
+        let kernel = spectral_losses(decoded, signal, &loss.kernel);
+        assert!(kernel.is_some(), "{what}: there is a kernel");
+        let (got, gradient) = with_gradient(|x| loss.spectral(x, signal.clone()), decoded);
+        let (expected, reference) = with_gradient(|x| loss.composed(x, signal.clone()), decoded);
+        for (got, expected) in got.iter().zip(expected) {
+            let error = (got - expected).abs();
+            assert!(error <= 1e-5 * expected, "{what}: {got} for {expected}");
+        }
+        let largest = reference.iter().fold(0.0_f32, |most, x| most.max(x.abs()));
+        assert!(largest.is_finite(), "{what}");
+        for (got, expected) in gradient.iter().zip(&reference) {
+            let error = (got - expected).abs();
+            assert!(
+                error <= 1e-5 * largest,
+                "{what}: {got} for {expected} of {largest}"
+            );
+        }
+    }
+
+    /// Each resolution of a recipe alone and all together; one signal and three, of lengths that no hop divides, one of
+    /// them shorter than the longest window.
+    #[test]
+    fn the_kernel_has_the_losses_and_gradients_of_the_composition() {
+        let device = Device::default().autodiff();
+        let base = CodecLossConfig::new();
+        let alone = base.windows.iter().zip(&base.mel_bands);
+        let mut configs: Vec<CodecLossConfig> = alone
+            .map(|(window, bands)| {
+                let config = base.clone().with_windows(vec![*window]);
+                config.with_mel_bands(vec![*bands])
+            })
+            .collect();
+        configs.push(base);
+        for config in configs {
+            let loss = config.init(&codec_config(), &device).unwrap();
+            for shape in [[1, 5001], [3, 1003]] {
+                let what = format!("windows {:?}, signals {shape:?}", config.windows);
+                let (decoded, signal) = (noise(1, shape, &device), noise(2, shape, &device));
+                assert_kernel_is_composition(&what, &loss, &decoded, &signal);
+            }
+        }
+    }
+
+    /// Silence in one signal, in a part of it, and in both: epsilon and floors are those of the composition, and all
+    /// gradients are finite.
+    #[test]
+    fn the_kernel_has_the_gradients_of_silence() {
+        let device = Device::default().autodiff();
+        let config = CodecLossConfig::new();
+        let loss = config.init(&codec_config(), &device).unwrap();
+        let shape = [2, 4001];
+        let silence = || Tensor::<2>::zeros(shape, &device);
+        let sound = |seed| noise(seed, shape, &device);
+        let half = |seed| {
+            let sound = sound(seed).narrow(1, 0, 2000);
+            Tensor::cat(vec![sound, silence().narrow(1, 0, 2001)], 1)
+        };
+        for (what, decoded, signal) in [
+            ("silent codec", silence(), sound(1)),
+            ("silent signal", sound(2), silence()),
+            ("half silent codec", half(3), sound(4)),
+            ("half silent signal", sound(5), half(6)),
+            ("silence", silence(), silence()),
+            ("equal signals", sound(7), sound(7)),
+        ] {
+            assert_kernel_is_composition(what, &loss, &decoded, &signal);
+        }
     }
 
     /// Two networks, one gradient each: the discriminators' loss leaves the codec alone, and they

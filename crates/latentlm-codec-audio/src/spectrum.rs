@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use latentlm_core::ops::mel_weights;
 
 /// Added under the square root of a magnitude, because the gradient of a root at 0 is infinite.
-const MAGNITUDE_EPSILON: f64 = 1e-10;
+pub(crate) const MAGNITUDE_EPSILON: f64 = 1e-10;
 
 /// A short-time Fourier transform with a periodic Hann window and a hop of a quarter of the window.
 #[derive(Module, Debug)]
@@ -16,7 +16,7 @@ pub struct Stft {
 }
 
 impl Stft {
-    /// Number of hops in a window.
+    /// Number of hops in a window. The kernel of the codec's loss has the same number.
     const OVERLAP: usize = 4;
 
     /// A transform of windows of `n_fft` samples.
@@ -32,6 +32,11 @@ impl Stft {
             window: hann_window(n_fft, true, device),
             n_fft,
         }
+    }
+
+    /// The window, `[n_fft]`.
+    pub(crate) fn window(&self) -> Tensor<1> {
+        self.window.clone()
     }
 
     /// Number of bins of a spectrum, from frequency 0 to half the sample rate.

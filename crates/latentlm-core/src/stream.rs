@@ -1,7 +1,7 @@
 //! Memory of causal convolutions in a stream: the last inputs of each, as a value of the caller.
 //!
-//! A network that mixes positions only through [`Pass::extend`] processes whole signals and chunks of a stream with
-//! the same code.
+//! A network that mixes positions only through [`Pass::before`] and [`Pass::extend`] processes whole signals and chunks of
+//! a stream with the same code.
 
 use burn::tensor::Tensor;
 
@@ -65,8 +65,30 @@ impl<'a> Pass<'a> {
         Self::Chunk { past, next: 0 }
     }
 
-    /// Puts the `count` positions before `x` in front of it, and keeps the last `count` positions for the next
-    /// chunk. Convolutions call it in the same order in each pass.
+    /// The `count` positions before `x`; `None` if these are none, or the zeros before a whole signal. Keeps the last `count`
+    /// positions up to the end of `x` for the next chunk. Convolutions call it, or [`extend`](Self::extend), in the same
+    /// order in each pass.
+    ///
+    /// # Shapes
+    /// - `x`: `[B, T, C]`
+    /// - returns: `[B, count, C]`
+    pub fn before(&mut self, x: &Tensor<3>, count: usize) -> Option<Tensor<3>> {
+        let Self::Chunk { past, next } = self else {
+            return None;
+        };
+        if count == 0 {
+            return None;
+        }
+        if past.inputs.len() == *next {
+            past.inputs.push(zeros(x, count));
+        }
+        let slot = &mut past.inputs[*next];
+        *next += 1;
+        let kept = last(slot, x);
+        Some(std::mem::replace(slot, kept))
+    }
+
+    /// [`before`](Self::before) with `x` behind it; before a whole signal are zeros.
     ///
     /// # Shapes
     /// - `x`: `[B, T, C]`
@@ -75,31 +97,29 @@ impl<'a> Pass<'a> {
         if count == 0 {
             return x;
         }
-        let [batch, _, channels] = x.dims();
-        let zeros = |x: &Tensor<3>| Tensor::zeros([batch, count, channels], &x.device());
-        match self {
-            Self::Whole => Tensor::cat(vec![zeros(&x), x], 1),
-            Self::Chunk { past, next } => {
-                if past.inputs.len() == *next {
-                    past.inputs.push(zeros(&x));
-                }
-                let slot = &mut past.inputs[*next];
-                *next += 1;
-                let extended = Tensor::cat(vec![slot.clone(), x], 1);
-                *slot = last(&extended, count);
-                extended
-            }
-        }
+        let before = self.before(&x, count);
+        let before = before.unwrap_or_else(|| zeros(&x, count));
+        Tensor::cat(vec![before, x], 1)
     }
 }
 
-/// A copy of the last `count` positions: a part of `x` would keep all of it in memory, a minute of sound for each
-/// convolution.
-fn last(x: &Tensor<3>, count: usize) -> Tensor<3> {
-    let [batch, length, channels] = x.dims();
-    let own = Tensor::zeros([batch, count, channels], (&x.device(), x.dtype()));
+/// Zeros in the place of `count` positions before `x`.
+fn zeros(x: &Tensor<3>, count: usize) -> Tensor<3> {
+    let [batch, _, channels] = x.dims();
+    Tensor::zeros([batch, count, channels], (&x.device(), x.dtype()))
+}
+
+/// A copy of as many last positions of `before` and then `x` as `before` has: a part of `x` would keep all of it in memory,
+/// a minute of sound for each convolution.
+fn last(before: &Tensor<3>, x: &Tensor<3>) -> Tensor<3> {
+    let [batch, count, channels] = before.dims();
+    let length = x.dims()[1];
+    if length < count {
+        let kept = before.clone().narrow(1, length, count - length);
+        return Tensor::cat(vec![kept, x.clone()], 1);
+    }
     let kept = x.clone().narrow(1, length - count, count);
-    own.slice_assign([0..batch, 0..count, 0..channels], kept)
+    zeros(x, count).slice_assign([0..batch, 0..count, 0..channels], kept)
 }
 
 #[cfg(test)]
@@ -134,6 +154,26 @@ mod tests {
             assert_eq!(values(pass.extend(x.clone(), 2)), first);
             assert_eq!(values(pass.extend(x.clone(), 0)), chunk);
             assert_eq!(values(pass.extend(x, 1)), second);
+        }
+    }
+
+    /// What is kept is of a chunk, of the chunk and what was before it, or of several chunks.
+    #[test]
+    fn what_was_before_a_chunk_is_kept() {
+        let device = Device::default();
+        let x = numbers(&[1.0, 2.0], &device);
+        assert!(Pass::Whole.before(&x, 2).is_none());
+        let mut past = Past::default();
+        assert!(Pass::chunk(&mut past).before(&x, 0).is_none());
+        let chunks: [(&[f32], &[f32]); 4] = [
+            (&[1.0, 2.0], &[0.0, 0.0, 0.0]),
+            (&[3.0], &[0.0, 1.0, 2.0]),
+            (&[4.0, 5.0, 6.0, 7.0], &[1.0, 2.0, 3.0]),
+            (&[8.0], &[5.0, 6.0, 7.0]),
+        ];
+        for (chunk, expected) in chunks {
+            let before = Pass::chunk(&mut past).before(&numbers(chunk, &device), 3);
+            assert_eq!(values(before.expect("a stream has a past")), expected);
         }
     }
 }

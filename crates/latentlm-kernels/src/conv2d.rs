@@ -2,27 +2,24 @@
 
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-
 #[cfg(feature = "cpu")]
-use crate::types::Window;
+use latentlm_products::convolution::Window;
 
+/// The window of a layer. `None` if the kernel does not support the layer's groups or padding.
 #[cfg(feature = "cpu")]
-impl Window {
-    /// The window of a layer. `None` if the kernel does not support the layer's groups or padding.
-    fn of(layer: &Conv2d) -> Option<Self> {
-        use burn::nn::PaddingConfig2d::{Explicit, Valid};
+fn window_of(layer: &Conv2d) -> Option<Window> {
+    use burn::nn::PaddingConfig2d::{Explicit, Valid};
 
-        let padding = match layer.padding {
-            Valid => [0, 0],
-            Explicit(top, left, bottom, right) if top == bottom && left == right => [top, left],
-            _ => return None,
-        };
-        (layer.groups == 1).then_some(Self {
-            stride: layer.stride,
-            padding,
-            dilation: layer.dilation,
-        })
-    }
+    let padding = match layer.padding {
+        Valid => [0, 0],
+        Explicit(top, left, bottom, right) if top == bottom && left == right => [top, left],
+        _ => return None,
+    };
+    (layer.groups == 1).then_some(Window {
+        stride: layer.stride,
+        padding,
+        dilation: layer.dilation,
+    })
 }
 
 /// Convolution with the parameters of a layer of Burn's.
@@ -35,7 +32,7 @@ impl Window {
 /// If the picture does not have as many channels as the layer, or is smaller than the layer's kernel.
 pub fn conv2d_layer(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "cpu")]
-    if let Some(window) = Window::of(layer)
+    if let Some(window) = window_of(layer)
         && crate::support::has_kernels(&x)
         && crate::support::has_kernels(&layer.weight.val())
     {

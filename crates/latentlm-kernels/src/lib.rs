@@ -15,12 +15,14 @@
 //!
 //! Letters in shapes: `N` rows, `B` batch, `T` positions, `I` inputs, `C` input channels, `O` outputs or output
 //! channels, `D` width, `F` inner width, `H` query heads, `G` key/value heads, `E` width of a head, `V`
-//! vocabulary size, `Z` latent dimension, `S` cached and new positions together, or steps of a solver.
+//! vocabulary size, `Z` latent dimension, `S` cached and new positions together, or steps of a solver, `K` taps of a
+//! filter, `R` samples of a frame.
 
 mod activation;
 mod attention;
 mod blockwise;
 mod cache;
+mod causal_conv;
 mod conv2d;
 #[cfg(feature = "cpu")]
 mod cpu;
@@ -39,6 +41,7 @@ mod peak;
 mod quantized;
 mod recompute;
 mod sampled_head;
+mod spectral;
 #[cfg(feature = "cpu")]
 mod support;
 mod swiglu;
@@ -48,6 +51,7 @@ mod workers;
 pub use activation::{gelu, silu, tanh};
 pub use attention::{Rotary, causal_attention, document_attention, full_attention};
 pub use cache::{CacheNumbers, KeysValues};
+pub use causal_conv::{causal_conv, causal_conv_transpose};
 pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
@@ -63,8 +67,12 @@ pub use peak::{MULTIPLY_ADDS, multiply_add, wrapping_sum};
 pub use quantized::{QuantizedParts, quantized_parts, quantized_weight, weight_of_parts};
 pub use recompute::recomputed;
 pub use sampled_head::{HeadLayer, HeadLayouts, HeadRun, LinearStep, SampledHead};
+pub use spectral::{SpectralLosses, spectral_losses};
 pub use swiglu::swiglu_block;
-pub use types::{AdamWStep, HeadPrecision, PackedHeads, SwiGluBlock, WEIGHT_GROUP, WeightBits};
+pub use types::{
+    AdamWStep, HeadPrecision, PackedHeads, SpectralFloors, SpectralWindow, SwiGluBlock,
+    WEIGHT_GROUP, WeightBits,
+};
 pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, rounds_products, shards, shards_of};
 
 #[cfg(all(test, feature = "cpu"))]

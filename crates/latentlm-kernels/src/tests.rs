@@ -3,11 +3,13 @@
 
 mod attention;
 mod blockwise;
+mod causal_conv;
 mod conv2d;
 mod decode;
 mod quantized;
 mod recompute;
 mod rounded;
+mod spectral;
 mod stored;
 
 use std::cell::Cell;
@@ -18,7 +20,6 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 use crate::activation;
 use crate::cross_entropy::{self, cross_entropy};
-use crate::depthwise::{self, depthwise_conv};
 use crate::swiglu::{self, swiglu_block};
 use crate::types::{Activation, SwiGluBlock};
 use crate::{gelu, group_norm_layer, layer_norm, linear, norm, optimizer, rms_norm, silu, tanh};
@@ -316,26 +317,6 @@ fn cross_entropy_is_the_logarithm_of_a_softmax() {
     let answers = Tensor::<1, Int>::from_ints([1, 0], &device());
     let found = values(cross_entropy(logits, answers));
     assert_eq!(found, [1000.0, 1000.0]);
-}
-
-#[test]
-fn depthwise_is_a_convolution() {
-    for (length, channels, kernel) in [(1, 3, 1), (4, 1, 7), (9, 20, 7), (40, 33, 3)] {
-        let x = normal([2, length + kernel - 1, channels]);
-        let (w, b) = (normal([channels, 1, kernel]), normal([channels]));
-        let inputs = [
-            Input::Cube(x.clone()),
-            Input::Cube(w.clone()),
-            Input::Vector(b.clone()),
-        ];
-        check(
-            "depthwise",
-            &inputs,
-            || depthwise_conv(x.clone(), w.clone(), b.clone()),
-            || depthwise::composed(x.clone(), w.clone(), b.clone()),
-        );
-        check_slope("depthwise", x, |x| depthwise_conv(x, w.clone(), b.clone()));
-    }
 }
 
 #[test]

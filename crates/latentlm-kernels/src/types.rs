@@ -24,18 +24,6 @@ pub(crate) struct HeadLayout {
     pub(crate) documents: Vec<Mask>,
 }
 
-/// Positions of a convolution's taps in the picture. Each pair is for rows and columns.
-#[cfg(feature = "cpu")]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
-    /// Pixels from one output to the next.
-    pub(crate) stride: [usize; 2],
-    /// Pixels of zeros on each side of the picture.
-    pub(crate) padding: [usize; 2],
-    /// Pixels from one tap to the next.
-    pub(crate) dilation: [usize; 2],
-}
-
 /// Settings of one step of AdamW (Loshchilov and Hutter, arXiv 1711.05101) and of the moving average of the
 /// weights that follows it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +75,31 @@ pub struct SwiGluBlock {
     pub up: Tensor<2>,
     /// Weight of the projection back to the width of the input, `[F, D]`.
     pub down: Tensor<2>,
+}
+
+/// A resolution of [`spectral_losses`](crate::spectral_losses). A frame of a signal begins every quarter of a window's
+/// length.
+#[derive(Debug, Clone)]
+pub struct SpectralWindow {
+    /// The window, whose length is a power of two of 4 or more.
+    pub window: Tensor<1>,
+    /// Factor from magnitudes to levels.
+    pub scale: f64,
+    /// Weights of a spectrum's bins in mel bands, `[bins, bands]`. There is one bin more than half the window's length.
+    pub bands: Tensor<2>,
+}
+
+/// What keeps [`spectral_losses`](crate::spectral_losses) and their gradients finite.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SpectralFloors {
+    /// Added to squared magnitudes, under the root.
+    pub power: f64,
+    /// Least level and least mel band before the logarithm.
+    pub level: f64,
+    /// Least sum of squared differences of levels, under the root.
+    pub difference: f64,
+    /// Added to the root of the sum of squared levels, which is a divisor.
+    pub divisor: f64,
 }
 
 /// Inputs that share a scale.

@@ -2,9 +2,10 @@
 //! ([`Matrix`]), or laid out for many products ([`Panels`]); bfloat16 weights as a model's file stores them
 //! ([`Stored`]), float32 weights rounded to bfloat16 ([`Rounded`]), or weights of 8 or 4 bits ([`Quantized`]). Two float32
 //! matrices may both be rounded on the way, as training in bfloat16 does ([`Precision`]). A few rows with a large matrix
-//! have a way of their own ([`few_rows`]), and so has attention over a KV cache ([`cached`]). Sums are float32 everywhere,
-//! of [`Quantized`] those of groups. What kernels share beside products is here too: elementwise functions ([`math`]) and
-//! the transforms of convolutions by minimal filtering ([`filtering`]).
+//! have a way of their own ([`few_rows`]), and so has attention over a KV cache ([`cached`]). Convolutions become such
+//! products ([`convolution`]). Sums are float32 everywhere, of [`Quantized`] those of groups. What kernels share beside
+//! products is here too: elementwise functions ([`math`]), loops over rows on all threads ([`tasks`]), the transforms of
+//! convolutions by minimal filtering ([`filtering`]), and losses of spectra ([`spectral`]).
 //!
 //! ```
 //! use latentlm_products::{Matrix, product};
@@ -20,8 +21,10 @@
 mod bits;
 mod blocks;
 pub mod cached;
+pub mod convolution;
 pub mod few_rows;
 pub mod filtering;
+mod fourier;
 #[cfg(target_arch = "x86_64")]
 mod integers;
 pub mod math;
@@ -31,7 +34,9 @@ mod panels;
 mod quantized;
 mod rounded;
 mod rows;
+pub mod spectral;
 mod stored;
+pub mod tasks;
 
 pub use bits::Bits;
 pub use matrix::{Matrix, Output, add_product, product, product_into, product_over};

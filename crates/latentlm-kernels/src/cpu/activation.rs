@@ -1,8 +1,8 @@
 //! Activation functions and their derivatives.
 
-use super::rows::rows_a_task;
 use crate::types::Activation;
 use latentlm_products::math::{erf, exp, sigmoid};
+use latentlm_products::tasks::rows_a_task;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -41,7 +41,7 @@ fn tanh(x: f32) -> f32 {
 }
 
 /// Calls `f(start, piece)` for pieces of an array, on all threads. The loop over a piece must stand in the
-/// closure, and the closure in a function marked `#[multiversion]`: `rows.rs` says why.
+/// closure, and the closure in a function marked `#[multiversion]`: `latentlm_products::tasks` says why.
 fn pieces(out: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
     let task = rows_a_task(1);
     out.par_chunks_mut(task)
@@ -49,23 +49,24 @@ fn pieces(out: &mut [f32], f: impl Fn(usize, &mut [f32]) + Sync) {
         .for_each(|(index, piece)| f(index * task, piece));
 }
 
-/// `x = f(x)` over a piece.
+/// `out = f(x)` over a piece.
 macro_rules! each {
-    ($out:expr, $f:expr) => {
-        pieces($out, |_, piece| {
-            for x in piece {
-                *x = $f(*x);
+    ($out:expr, $x:expr, $f:expr) => {
+        pieces($out, |start, piece| {
+            for (out, x) in piece.iter_mut().zip(&$x[start..]) {
+                *out = $f(*x);
             }
         })
     };
 }
 
-/// `x = f(x) * dout` over a piece.
+/// `dx = f(x) * dout` over a piece.
 macro_rules! each_times {
-    ($out:expr, $dout:expr, $f:expr) => {
-        pieces($out, |start, piece| {
-            for (x, dout) in piece.iter_mut().zip(&$dout[start..]) {
-                *x = $f(*x) * dout;
+    ($dx:expr, $x:expr, $dout:expr, $f:expr) => {
+        pieces($dx, |start, piece| {
+            let inputs = $x[start..].iter().zip(&$dout[start..]);
+            for (dx, (x, dout)) in piece.iter_mut().zip(inputs) {
+                *dx = $f(*x) * dout;
             }
         })
     };
@@ -77,22 +78,23 @@ macro_rules! each_times {
 
 #[multiversion(targets = "simd")]
 pub(super) fn forward(kind: Activation, x: &[f32]) -> Vec<f32> {
-    let mut out = x.to_vec();
+    // Zeros and not a copy of `x`: copying is one thread's work, and the loops write every number anyway.
+    let mut out = vec![0.0; x.len()];
     match kind {
-        Activation::Silu => each!(&mut out, |x| value(Activation::Silu, x)),
-        Activation::Gelu => each!(&mut out, |x| value(Activation::Gelu, x)),
-        Activation::Tanh => each!(&mut out, |x| value(Activation::Tanh, x)),
+        Activation::Silu => each!(&mut out, x, |x| value(Activation::Silu, x)),
+        Activation::Gelu => each!(&mut out, x, |x| value(Activation::Gelu, x)),
+        Activation::Tanh => each!(&mut out, x, |x| value(Activation::Tanh, x)),
     }
     out
 }
 
 #[multiversion(targets = "simd")]
 pub(super) fn backward(kind: Activation, x: &[f32], dout: &[f32]) -> Vec<f32> {
-    let mut dx = x.to_vec();
+    let mut dx = vec![0.0; x.len()];
     match kind {
-        Activation::Silu => each_times!(&mut dx, dout, |x| derivative(Activation::Silu, x)),
-        Activation::Gelu => each_times!(&mut dx, dout, |x| derivative(Activation::Gelu, x)),
-        Activation::Tanh => each_times!(&mut dx, dout, |x| derivative(Activation::Tanh, x)),
+        Activation::Silu => each_times!(&mut dx, x, dout, |x| derivative(Activation::Silu, x)),
+        Activation::Gelu => each_times!(&mut dx, x, dout, |x| derivative(Activation::Gelu, x)),
+        Activation::Tanh => each_times!(&mut dx, x, dout, |x| derivative(Activation::Tanh, x)),
     }
     dx
 }

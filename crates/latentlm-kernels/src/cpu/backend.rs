@@ -4,18 +4,21 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
+use latentlm_products::convolution::{TapOrder, Window};
 
 use super::activation;
 use super::cross_entropy;
 use super::group_norm;
-use super::inputs::{AttentionInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
+use super::inputs::{
+    AttentionInputs, CausalConvInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs,
+};
 use super::layer_norm;
 use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use super::swiglu::{Inputs, Projections};
 use super::weight::{Weight, biased_product};
-use crate::types::{Activation, AdamWStep, HeadLayout, Window};
+use crate::types::{Activation, AdamWStep, HeadLayout};
 
 /// An optional tensor. Burn's extensions need an own type for it.
 #[derive(ExtensionType, Debug, Clone)]
@@ -101,11 +104,22 @@ pub(crate) trait CpuKernels: Backend {
         heads: HeadLayout,
     ) -> FloatTensor<Self>;
 
-    /// `x` `[B, T + K - 1, C]`, `weight` `[C, 1, K]`, `bias` `[C]`.
+    /// `x` `[B, T, C]`, `weight` `[C, 1, K]`, `bias` `[C]`, `past` `[B, K - 1, C]`, `K > 1` if there is one.
     fn kernel_depthwise(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        #[extension_type] past: Optional<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// `x` `[B, T, D]`, `weight` `[K, D, O]`, `bias` `[O / n]`, which is repeated `n` times, `past` `[B, K - 1, D]`, `K > 1`
+    /// if there is one.
+    fn kernel_causal_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        #[extension_type] past: Optional<Self>,
+        order: TapOrder,
     ) -> FloatTensor<Self>;
 
     /// `x` `[B, C, H, W]`, `weight` `[O, C, KH, KW]`, `bias` `[O]`.
@@ -220,8 +234,24 @@ impl CpuKernels for Flex {
         tensor(vec![optimizer::square_sum(numbers(&contiguous(x)))], [1])
     }
 
-    fn kernel_depthwise(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        DepthwiseInputs::new(x, weight).forward(contiguous(bias))
+    fn kernel_depthwise(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        past: Optional<Self>,
+    ) -> FlexTensor {
+        DepthwiseInputs::new(x, weight, past.into_option()).forward(contiguous(bias))
+    }
+
+    fn kernel_causal_conv(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        past: Optional<Self>,
+        order: TapOrder,
+    ) -> FlexTensor {
+        let inputs = CausalConvInputs::new(x, weight, past.into_option(), order);
+        inputs.forward(&contiguous(bias))
     }
 
     fn kernel_conv2d(

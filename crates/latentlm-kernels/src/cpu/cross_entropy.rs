@@ -1,10 +1,9 @@
 //! Cross entropy of rows of logits, and its gradient.
 
 use latentlm_products::math::{exp, largest};
+use latentlm_products::tasks::each_row;
 use multiversion::multiversion;
 use rayon::prelude::*;
-
-use super::rows::each_row;
 
 /// The largest logit, and the sum of `exp(logit - largest)`.
 #[inline(always)]

@@ -7,22 +7,25 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
+use latentlm_products::convolution::{TapOrder, Window};
+use latentlm_products::tasks::sum_of_rows;
 use latentlm_products::{Matrix, Precision};
 
 use super::activation;
 use super::attention;
 use super::backend::{BlockTensors, CpuKernels, Optional, TrainedTensors, weighted_norm};
-use super::conv2d::Wanted;
+use super::conv_steps::{CausalConvStep, Conv2dStep, DepthwiseStep};
 use super::cross_entropy;
 use super::group_norm;
-use super::inputs::{AttentionInputs, BlockInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs};
+use super::inputs::{
+    AttentionInputs, BlockInputs, CausalConvInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs,
+};
 use super::layer_norm;
 use super::norm;
-use super::rows::sum_rows;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::Kept;
 use crate::fallback::precision;
-use crate::types::{Activation, AdamWStep, HeadLayout, Window};
+use crate::types::{Activation, AdamWStep, HeadLayout};
 
 /// Registers the gradient of an input, if the input needs one.
 macro_rules! register {
@@ -188,11 +191,28 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
+        past: Optional<Self>,
     ) -> FloatTensor<Self> {
-        let nodes = [x.node(), weight.node(), bias.node()];
-        let inputs = DepthwiseInputs::new(x.into_primitive(), weight.into_primitive());
+        let (nodes, past) = nodes_with_past([&x, &weight, &bias], past);
+        let inputs = DepthwiseInputs::new(x.into_primitive(), weight.into_primitive(), past);
         let y = inputs.forward(contiguous(bias.into_primitive()));
-        record::<_, C, 3>(DepthwiseStep, nodes, inputs, y)
+        record::<_, C, 4>(DepthwiseStep, nodes, inputs, y)
+    }
+
+    fn kernel_causal_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        past: Optional<Self>,
+        order: TapOrder,
+    ) -> FloatTensor<Self> {
+        let (nodes, past) = nodes_with_past([&x, &weight, &bias], past);
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        let inputs = CausalConvInputs::new(x, weight, past, order);
+        let bias = contiguous(bias.into_primitive());
+        let [channels] = sizes(&bias);
+        let y = inputs.forward(&bias);
+        record::<_, C, 4>(CausalConvStep, nodes, (inputs, channels), y)
     }
 
     fn kernel_conv2d(
@@ -243,6 +263,23 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
         let y = tensor(y, inputs.x.shape());
         record::<_, C, 3>(GroupNormStep, nodes, inputs, y)
     }
+}
+
+/// The nodes of input, weight and bias of a causal convolution and that of its past, and the past itself. An absent one has
+/// the node of the input, and registers no gradient.
+fn nodes_with_past<C: CheckpointStrategy>(
+    given: [&FloatTensor<Autodiff<Flex, C>>; 3],
+    past: Optional<Autodiff<Flex, C>>,
+) -> ([NodeGuard; 4], Option<FlexTensor>) {
+    let [x, weight, bias] = given;
+    let (past, node) = match past.into_option() {
+        Some(past) => {
+            let (past, node) = past.into_parts();
+            (Some(past), node)
+        }
+        None => (None, x.node()),
+    };
+    ([x.node(), weight.node(), bias.node(), node], past)
 }
 
 /// Adds the result of an operation to the graph, with the state that its backward step needs.
@@ -298,12 +335,7 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
             grads.register::<Flex>(node.id, tensor(dw, [input, output]));
         }
         if let Some(node) = parents.next().flatten() {
-            let dy = numbers(&gradient);
-            let db = sum_rows(rows, output, |index, sum| {
-                for (sum, dy) in sum.iter_mut().zip(&dy[index * output..]) {
-                    *sum += dy;
-                }
-            });
+            let db = sum_of_rows(numbers(&gradient), output);
             grads.register::<Flex>(node.id, tensor(db, [output]));
         }
     }
@@ -407,55 +439,6 @@ impl Backward<Flex, 1> for CrossEntropyStep {
         let found = cross_entropy::backward(numbers(&logits), &answers, numbers(&gradient));
         let [parent] = ops.parents;
         register!(grads, parent, tensor(found, logits.shape()));
-    }
-}
-
-#[derive(Debug)]
-struct DepthwiseStep;
-
-impl Backward<Flex, 3> for DepthwiseStep {
-    type State = DepthwiseInputs;
-
-    fn backward(self, ops: Ops<DepthwiseInputs, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let inputs = ops.state;
-        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let [dx, dw, db] = inputs.convolution().backward(numbers(&gradient));
-        let [for_x, for_weight, for_bias] = ops.parents;
-        let channels = db.len();
-        register!(grads, for_x, tensor(dx, inputs.x.shape()));
-        register!(grads, for_weight, tensor(dw, inputs.weight.shape()));
-        register!(grads, for_bias, tensor(db, [channels]));
-    }
-}
-
-#[derive(Debug)]
-struct Conv2dStep;
-
-impl<const N: usize> Backward<Flex, N> for Conv2dStep {
-    type State = Conv2dInputs;
-
-    fn backward(self, ops: Ops<Conv2dInputs, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let inputs = ops.state;
-        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let (convolution, dout) = (inputs.convolution(), numbers(&gradient));
-        let mut parents = ops.parents.into_iter();
-        let x = parents.next().flatten();
-        let weight = parents.next().flatten();
-        let wanted = Wanted {
-            x: x.is_some(),
-            weight: weight.is_some(),
-        };
-        let found = inputs.gradients(dout, wanted);
-        if let (Some(node), Some(dx)) = (x, found.x) {
-            grads.register::<Flex>(node.id, tensor(dx, inputs.x.shape()));
-        }
-        if let (Some(node), Some(dw)) = (weight, found.weight) {
-            grads.register::<Flex>(node.id, tensor(dw, inputs.weight.shape()));
-        }
-        if let Some(node) = parents.next().flatten() {
-            let db = tensor(convolution.bias_gradient(dout), [convolution.output]);
-            grads.register::<Flex>(node.id, db);
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use latentlm_products::math::sigmoid;
+use latentlm_products::tasks::add_bias;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -376,16 +377,6 @@ fn activated_sums(out: &mut [f32], rows: &[f32], timestep: &[f32]) {
         for (out, (x, timestep)) in out.iter_mut().zip(row.iter().zip(timestep)) {
             let x = x + timestep;
             *out = x * sigmoid(x);
-        }
-    }
-}
-
-/// Adds a bias to each row.
-#[multiversion(targets = "simd")]
-fn add_bias(rows: &mut [f32], bias: &[f32]) {
-    for row in rows.chunks_exact_mut(bias.len()) {
-        for (x, bias) in row.iter_mut().zip(bias) {
-            *x += bias;
         }
     }
 }

@@ -3,15 +3,15 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use latentlm_products::Precision;
+use latentlm_products::convolution::{
+    CausalConv, Conv2d, ConvGradients, Depthwise, Signals, TapOrder, Wanted, Window, Winograd,
+};
 
 use super::attention::{self, Attention, Rotation};
-use super::conv2d::{Conv2d, ConvGradients, Wanted};
-use super::depthwise::Depthwise;
 use super::group_norm::GroupNorm;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::{Block, Frame};
-use super::winograd::Winograd;
-use crate::types::{HeadLayout, Window};
+use crate::types::HeadLayout;
 
 /// Inputs of a feed-forward block.
 #[derive(Debug, Clone)]
@@ -127,37 +127,84 @@ impl AttentionInputs {
 pub(super) struct DepthwiseInputs {
     pub(super) x: FlexTensor,
     pub(super) weight: FlexTensor,
+    pub(super) past: Option<FlexTensor>,
 }
 
 impl DepthwiseInputs {
-    pub(super) fn new(x: FlexTensor, weight: FlexTensor) -> Self {
+    pub(super) fn new(x: FlexTensor, weight: FlexTensor, past: Option<FlexTensor>) -> Self {
         Self {
             x: contiguous(x),
             weight: contiguous(weight),
+            past: past.map(contiguous),
         }
     }
 
     pub(super) fn convolution(&self) -> Depthwise<'_> {
-        let [batch, length, channels] = sizes(&self.x);
-        let [_, _, kernel] = sizes(&self.weight);
+        let [_, _, taps] = sizes(&self.weight);
         Depthwise {
-            x: numbers(&self.x),
+            signals: signals(&self.x, &self.past, taps),
             weight: numbers(&self.weight),
-            batch,
-            length,
-            channels,
-            kernel,
         }
     }
 
     pub(super) fn forward(&self, bias: FlexTensor) -> FlexTensor {
+        let y = self.convolution().forward(numbers(&bias));
+        tensor(y, self.x.shape())
+    }
+}
+
+/// Signals `[B, T, C]` with the frames before them, for a number of taps.
+fn signals<'a>(x: &'a FlexTensor, past: &'a Option<FlexTensor>, taps: usize) -> Signals<'a> {
+    let [batch, frames, width] = sizes(x);
+    Signals {
+        x: numbers(x),
+        past: past.as_ref().map(numbers),
+        batch,
+        frames,
+        width,
+        reach: taps - 1,
+    }
+}
+
+/// Contiguous inputs of a causal convolution, except the bias, which no gradient needs.
+#[derive(Debug, Clone)]
+pub(super) struct CausalConvInputs {
+    pub(super) x: FlexTensor,
+    pub(super) weight: FlexTensor,
+    pub(super) past: Option<FlexTensor>,
+    order: TapOrder,
+}
+
+impl CausalConvInputs {
+    pub(super) fn new(
+        x: FlexTensor,
+        weight: FlexTensor,
+        past: Option<FlexTensor>,
+        order: TapOrder,
+    ) -> Self {
+        Self {
+            x: contiguous(x),
+            weight: contiguous(weight),
+            past: past.map(contiguous),
+            order,
+        }
+    }
+
+    pub(super) fn convolution(&self) -> CausalConv<'_> {
+        let [taps, _, output] = sizes(&self.weight);
+        CausalConv {
+            signals: signals(&self.x, &self.past, taps),
+            weight: numbers(&self.weight),
+            output,
+            order: self.order,
+        }
+    }
+
+    pub(super) fn forward(&self, bias: &FlexTensor) -> FlexTensor {
         let convolution = self.convolution();
-        let shape = [
-            convolution.batch,
-            convolution.frames(),
-            convolution.channels,
-        ];
-        tensor(convolution.forward(numbers(&bias)), shape)
+        let signals = convolution.signals;
+        let shape = [signals.batch, signals.frames, convolution.output];
+        tensor(convolution.forward(numbers(bias)), shape)
     }
 }
 

@@ -1,7 +1,7 @@
 //! LayerNorm and its gradient.
 
-use super::rows::{each_row, sum_rows};
 use latentlm_products::math::sum_pairs;
+use latentlm_products::tasks::{each_row, sum_rows};
 use multiversion::multiversion;
 
 /// Mean and inverse standard deviation of a row.

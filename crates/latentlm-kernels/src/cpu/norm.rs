@@ -1,7 +1,7 @@
 //! RMSNorm with weight and modulation, and its gradient.
 
-use super::rows::{Rows, each_row, each_row_of_two, sum_rows};
 use latentlm_products::math::sum_pairs;
+use latentlm_products::tasks::{Rows, each_row, each_row_of_two, sum_rows};
 use multiversion::multiversion;
 
 /// The affine map behind a normalization: `n * weight`, then `* (1 + scale) + shift`. A row of the

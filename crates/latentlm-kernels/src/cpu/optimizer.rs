@@ -1,10 +1,10 @@
 //! The optimizer's loops over a parameter. One pass does clipping, AdamW and averaging: it moves 40 bytes for
 //! each parameter, three passes would move 52 (docs/log.md, 2026-11-25).
 
+use latentlm_products::tasks::rows_a_task;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::rows::rows_a_task;
 use crate::types::AdamWStep;
 
 /// A parameter, its moving average and its two moments.

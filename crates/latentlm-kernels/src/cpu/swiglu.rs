@@ -4,12 +4,12 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 use latentlm_products::math::sigmoid;
+use latentlm_products::tasks::{Rows, each_row, each_row_of_two};
 use latentlm_products::{Matrix, Precision};
 use multiversion::multiversion;
 
 use super::norm::{self, Affine, Norm, NormGradients};
 use super::plain::{flat, flat_option, wrapped};
-use super::rows::{Rows, each_row, each_row_of_two};
 use super::storage::{numbers, sizes, tensor};
 use super::weight::Weight;
 use crate::types::SwiGluBlock;

@@ -4,6 +4,7 @@
 use burn::backend::flex::FlexTensor;
 use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{DType, Tensor, bf16};
+use latentlm_products::tasks::add_to_rows;
 use latentlm_products::{
     Matrix, Panels, Precision, Rounded, RoundedScratch, Stored, few_rows, has_bf16_products,
     product_over,
@@ -11,7 +12,6 @@ use latentlm_products::{
 
 use super::plain::{flat, flat_option, plain, plain_in, wrapped};
 use super::quantized::PackedRows;
-use super::rows::each_row;
 use super::storage::{contiguous, numbers, sizes, tensor};
 use crate::fallback::precision;
 use crate::types::HeadPrecision;
@@ -182,12 +182,7 @@ pub(super) fn biased_product(
     let [_, output] = weight.sizes();
     let mut y = weight.product(numbers(&x), rows);
     if let Some(bias) = bias {
-        let bias = numbers(&bias);
-        each_row(&mut y, output, |_, y| {
-            for (y, bias) in y.iter_mut().zip(bias) {
-                *y += bias;
-            }
-        });
+        add_to_rows(&mut y, numbers(&bias));
     }
     tensor(y, [rows, output])
 }

@@ -116,7 +116,7 @@ fn small_parameters_may_be_bfloat16_too() {
     let [w, b] = [w.reshape([15]), b].map(|x: Tensor<1>| x.cast(DType::BF16));
     let conv = |dtype| {
         let w = w.clone().cast(dtype).reshape([5, 1, 3]);
-        values(depthwise_conv(x.clone(), w, b.clone().cast(dtype)))
+        values(depthwise_conv(x.clone(), None, w, b.clone().cast(dtype)))
     };
     assert_eq!(conv(DType::BF16), conv(DType::F32));
     let norm = |dtype| values(rms_norm(x.clone(), Some(b.clone().cast(dtype)), 1e-6));

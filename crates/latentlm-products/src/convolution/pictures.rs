@@ -3,13 +3,11 @@
 
 use std::ops::Range;
 
-use latentlm_products::{Matrix, Output, product_into, product_over};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::rows::each_row;
-use crate::types::Window;
-use crate::workers::cut;
+use crate::matrix::{Matrix, Output, product_into, product_over};
+use crate::tasks::{cut, each_row};
 
 /// Most numbers of a band's unfolded input: half a megabyte of the second-level cache.
 // An unfolded picture has as many numbers for each pixel as the kernel has taps; a whole one would go out to
@@ -20,44 +18,62 @@ const BAND: usize = 1 << 17;
 /// the order of the sum, and with it the result, does not depend on the threads.
 const SHARDS: usize = 8;
 
-/// A convolution and its input.
-#[derive(Clone, Copy)]
-pub(super) struct Conv2d<'a> {
+/// Positions of a convolution's taps in the picture. Each pair is for rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Pixels from one output to the next.
+    pub stride: [usize; 2],
+    /// Pixels of zeros on each side of the picture.
+    pub padding: [usize; 2],
+    /// Pixels from one tap to the next.
+    pub dilation: [usize; 2],
+}
+
+/// A convolution of pictures and its input.
+#[derive(Debug, Clone, Copy)]
+pub struct Conv2d<'a> {
     /// `[batch, input, height, width]`
-    pub(super) x: &'a [f32],
+    pub x: &'a [f32],
     /// `[output, input, kernel rows, kernel columns]`
-    pub(super) weight: &'a [f32],
+    pub weight: &'a [f32],
     /// Pictures.
-    pub(super) batch: usize,
+    pub batch: usize,
     /// Input channels.
-    pub(super) input: usize,
+    pub input: usize,
     /// Output channels.
-    pub(super) output: usize,
+    pub output: usize,
     /// Rows and columns of a picture.
-    pub(super) size: [usize; 2],
+    pub size: [usize; 2],
     /// Rows and columns of the kernel.
-    pub(super) kernel: [usize; 2],
-    pub(super) window: Window,
+    pub kernel: [usize; 2],
+    /// Positions of the taps.
+    pub window: Window,
 }
 
 /// Which gradients of a convolution are needed.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted {
-    pub(super) x: bool,
-    pub(super) weight: bool,
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// That of the input.
+    pub x: bool,
+    /// That of the weight.
+    pub weight: bool,
 }
 
 /// The gradients of a convolution that were needed.
-pub(super) struct ConvGradients {
+#[derive(Debug)]
+pub struct ConvGradients {
     /// `[batch, input, height, width]`
-    pub(super) x: Option<Vec<f32>>,
+    pub x: Option<Vec<f32>>,
     /// `[output, input, kernel rows, kernel columns]`
-    pub(super) weight: Option<Vec<f32>>,
+    pub weight: Option<Vec<f32>>,
 }
 
 impl Conv2d<'_> {
     /// Rows and columns of the output.
-    pub(super) fn out_size(&self) -> [usize; 2] {
+    ///
+    /// # Panics
+    /// If the kernel is larger than a picture with its padding.
+    pub fn out_size(&self) -> [usize; 2] {
         [0, 1].map(|axis| {
             let reach = self.window.dilation[axis] * (self.kernel[axis] - 1) + 1;
             let padded = self.size[axis] + 2 * self.window.padding[axis];
@@ -189,8 +205,8 @@ impl Conv2d<'_> {
         });
     }
 
-    /// `[batch, output, rows, columns]`
-    pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
+    /// The outputs, `[batch, output, rows, columns]`; `bias` is `[output]`.
+    pub fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
         let (plane, width) = (self.plane(), self.out_size()[1]);
         let mut out = vec![0.0; self.batch * self.output * plane];
         each_row(&mut out, self.output * plane, |index, out| {
@@ -202,8 +218,8 @@ impl Conv2d<'_> {
                 let out = &mut out[rows.start * width..];
                 product_into(out, Output::replace(plane), self.weights(), seen);
             }
-            for (channel, bias) in out.chunks_exact_mut(plane).zip(bias.unwrap_or_default()) {
-                channel.iter_mut().for_each(|out| *out += bias);
+            if let Some(bias) = bias {
+                add_to_planes(out, plane, bias);
             }
         });
         out
@@ -216,8 +232,8 @@ impl Conv2d<'_> {
         Matrix::strided(band, self.output, rows.len() * width, self.plane())
     }
 
-    /// The gradients of the input and of the weight, as far as they are wanted.
-    pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
+    /// The gradients of the input and of the weight, as far as they are wanted, from that of the outputs.
+    pub fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
         ConvGradients {
             x: wanted.x.then(|| self.x_gradient(dout)),
             weight: wanted.weight.then(|| self.weight_gradient(dout)),
@@ -268,9 +284,19 @@ impl Conv2d<'_> {
         add_in_order(sums)
     }
 
-    /// The gradient of the bias.
-    pub(super) fn bias_gradient(&self, dout: &[f32]) -> Vec<f32> {
+    /// The gradient of the bias, `[output]`, from that of the outputs.
+    pub fn bias_gradient(&self, dout: &[f32]) -> Vec<f32> {
         sum_planes(dout, self.plane(), self.output)
+    }
+}
+
+/// Adds the bias of each channel to its plane of a picture.
+#[multiversion(targets = "simd")]
+pub(super) fn add_to_planes(picture: &mut [f32], plane: usize, bias: &[f32]) {
+    for (channel, bias) in picture.chunks_exact_mut(plane).zip(bias) {
+        for x in channel {
+            *x += bias;
+        }
     }
 }
 

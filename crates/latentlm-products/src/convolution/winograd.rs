@@ -12,16 +12,15 @@
 
 use std::ops::Range;
 
-use latentlm_products::filtering::{
+use rayon::prelude::*;
+
+use super::pictures::{Conv2d, ConvGradients, Wanted, Window, add_in_order, add_to_planes};
+use crate::filtering::{
     PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
     weight_gradient,
 };
-use latentlm_products::{Matrix, Output, product_into, product_over};
-use rayon::prelude::*;
-
-use super::conv2d::{Conv2d, ConvGradients, Wanted, add_in_order};
-use crate::types::Window;
-use crate::workers::cut;
+use crate::matrix::{Matrix, Output, product_into, product_over};
+use crate::tasks::cut;
 
 /// Approximate number of tiles in a block. The transforms of a block stay in the second-level cache; blocks of
 /// 32 and of 128 tiles were slower (docs/log.md, 2026-11-25).
@@ -36,13 +35,13 @@ const SHARDS: usize = 8;
 const TILES_A_SHARD: usize = 8 * TILES;
 
 /// A convolution that minimal filtering is used for.
-#[derive(Clone, Copy)]
-pub(super) struct Winograd<'a>(Conv2d<'a>);
+#[derive(Debug, Clone, Copy)]
+pub struct Winograd<'a>(Conv2d<'a>);
 
 impl<'a> Winograd<'a> {
     /// The convolution, if it has 3 x 3 taps with stride 1 and the transforms pay: the layer must be wide,
     /// and have enough tiles that the transform of the weight is small beside theirs.
-    pub(super) fn of(convolution: Conv2d<'a>) -> Option<Self> {
+    pub fn of(convolution: Conv2d<'a>) -> Option<Self> {
         let Window {
             stride, dilation, ..
         } = convolution.window;
@@ -94,8 +93,8 @@ impl<'a> Winograd<'a> {
         self.stack(self.0.output, self.0.out_size(), [0, 0])
     }
 
-    /// `[batch, output, rows, columns]`
-    pub(super) fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
+    /// The outputs, `[batch, output, rows, columns]`; `bias` is `[output]`.
+    pub fn forward(&self, bias: Option<&[f32]>) -> Vec<f32> {
         // Once for the whole batch: the optimizer changes weights with every step, so that a transform that is
         // kept would soon be wrong.
         let weights = transform_weights(self.0.weight);
@@ -113,18 +112,18 @@ impl<'a> Winograd<'a> {
                     block.multiply(&weights);
                     into_outputs(&block.y, self.y_stack(), &rows, out);
                 }
-                let [height, width] = self.0.out_size();
-                let planes = out.chunks_exact_mut(height * width);
-                for (index, plane) in planes.enumerate() {
-                    let bias = bias.map_or(0.0, |bias| bias[index % self.0.output]);
-                    plane.iter_mut().for_each(|y| *y += bias);
+                if let Some(bias) = bias {
+                    let [height, width] = self.0.out_size();
+                    for picture in out.chunks_exact_mut(self.out_picture()) {
+                        add_to_planes(picture, height * width, bias);
+                    }
                 }
             });
         out
     }
 
-    /// The gradients of the input and of the weight, as far as they are wanted.
-    pub(super) fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
+    /// The gradients of the input and of the weight, as far as they are wanted, from that of the outputs.
+    pub fn gradients(&self, dout: &[f32], wanted: Wanted) -> ConvGradients {
         let weights = transform_weights(self.0.weight);
         let mut dx = vec![0.0; if wanted.x { self.0.x.len() } else { 0 }];
         // Gradients of the input belong to one picture, those of the weight are sums over all. So a shard has
