@@ -11,11 +11,11 @@ use latentlm::core::{HeadMethod, LatentHeadConfig};
 use latentlm::{LatentHead, LmSizes, RandomStream, SampleOptions};
 use latentlm_eval::median;
 use latentlm_kernels::{
-    AdamWStep, CachedMask, KeysValues, Mask, PackedHeads, Rotary, SwiGluBlock, Trained, WeightBits,
-    adamw, cached_attention, causal_attention, causal_conv, causal_conv_transpose, conv2d_layer,
-    cross_entropy, depthwise_conv, document_attention, full_attention, gelu, group_norm_layer,
-    layer_norm, linear, quantized_weight, rms_norm, silu, square_sum, swiglu_block, tanh,
-    without_kernels,
+    AdamWStep, CachedMask, ConvLayerWeights, KeysValues, Mask, PackedHeads, Rotary, SwiGluBlock,
+    Trained, WeightBits, adamw, cached_attention, causal_attention, causal_conv,
+    causal_conv_transpose, conv_layer, conv2d_layer, cross_entropy, depthwise_conv,
+    document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear,
+    quantized_weight, rms_norm, silu, square_sum, swiglu_block, tanh, without_kernels,
 };
 
 use crate::inputs::Inputs;
@@ -93,7 +93,9 @@ impl Bench<'_> {
         self.time_attentions();
         self.time_convolutions();
         self.time_sounds();
+        self.time_layers();
         self.inputs.device = self.inputs.device.inner();
+        self.time_streamed_layers();
         self.time_optimizer();
         self.time_generation();
         self.time_large_products();
@@ -251,6 +253,64 @@ impl Bench<'_> {
         self.time_both("depthwise convolution", sizes, || {
             depthwise_conv(x.clone(), None, weight.clone(), bias.clone())
         });
+    }
+
+    /// A residual layer of the speech codec; its inner width is four times its width.
+    fn layer(&mut self, width: usize) -> ConvLayerWeights {
+        let inner = 4 * width;
+        let mut vector = |count: usize| self.inputs.normal([count]);
+        let [norm, filter_bias, gamma] = [width; 3].map(&mut vector);
+        let [ffn_norm, down_bias, ffn_gamma, up_bias] =
+            [width, width, width, inner].map(&mut vector);
+        let [up, down] = [[width, inner], [inner, width]].map(|shape| self.inputs.normal(shape));
+        ConvLayerWeights {
+            norm,
+            epsilon: 1e-5,
+            filter: self.inputs.normal([width, 1, 7]),
+            filter_bias,
+            gamma,
+            ffn_norm,
+            ffn_epsilon: 1e-5,
+            up,
+            up_bias,
+            down,
+            down_bias,
+            ffn_gamma,
+        }
+    }
+
+    /// Layers of the speech codec in training, at the resolutions of the default recipe.
+    fn time_layers(&mut self) {
+        for (frames, width, sizes) in [
+            (400, 64, "16 signals of 400 frames, 64 channels"),
+            (100, 128, "16 signals of 100 frames, 128 channels"),
+            (25, 256, "16 signals of 25 frames, 256 channels"),
+        ] {
+            let x = self.learned([16, frames, width]);
+            let mut layer = self.layer(width);
+            for matrix in [&mut layer.up, &mut layer.down] {
+                *matrix = matrix.clone().require_grad();
+            }
+            self.time_both("residual layer", sizes, || {
+                conv_layer(x.clone(), None, &layer)
+            });
+        }
+    }
+
+    /// Layers of VibeVoice's codec for the frames of one latent.
+    fn time_streamed_layers(&mut self) {
+        for (frames, width, sizes) in [
+            (8, 1024, "8 frames of a stream, 1024 channels"),
+            (40, 512, "40 frames of a stream, 512 channels"),
+            (200, 256, "200 frames of a stream, 256 channels"),
+            (3200, 32, "3200 frames of a stream, 32 channels"),
+        ] {
+            let [x, past] = [frames, 6].map(|count| self.inputs.normal([1, count, width]));
+            let layer = self.layer(width);
+            self.time("residual layer", sizes, || {
+                conv_layer(x.clone(), Some(past.clone()), &layer)
+            });
+        }
     }
 
     /// The optimizer's step.

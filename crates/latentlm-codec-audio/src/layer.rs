@@ -4,7 +4,7 @@ use burn::module::{Initializer, Module, Param};
 use burn::nn::conv::{Conv1d, Conv1dConfig};
 use burn::nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig};
 use burn::tensor::{Device, Tensor};
-use latentlm_kernels::{depthwise_conv, gelu, linear_layer, rms_norm};
+use latentlm_kernels::{ConvLayerWeights, conv_layer};
 
 use crate::config::AudioSigmaVaeConfig;
 use crate::stream::Pass;
@@ -56,19 +56,31 @@ impl ConvLayer {
     /// - `x`: `[B, T, C]`
     /// - returns: `[B, T, C]`
     pub(crate) fn forward(&self, x: Tensor<3>, pass: &mut Pass<'_>) -> Tensor<3> {
-        let normed = |norm: &RmsNorm, x| rms_norm(x, Some(norm.gamma.val()), norm.epsilon);
-        let mixed = normed(&self.norm, x.clone());
-        let past = pass.before(&mixed, self.kernel_size - 1);
-        let mixed = depthwise_conv(mixed, past, self.mixer.weight.val(), self.bias());
-        let x = x + mixed * self.gamma.val().unsqueeze();
-        let fed = linear_layer(&self.up, normed(&self.ffn_norm, x.clone()));
-        let fed = linear_layer(&self.down, gelu(fed));
-        x + fed * self.ffn_gamma.val().unsqueeze()
+        // A stream remembers the layer's input and not what the norm makes of it: the norm of a frame is cheap.
+        let past = pass.before(&x, self.kernel_size - 1);
+        conv_layer(x, past, &self.weights())
     }
 
-    /// Bias of the depthwise convolution.
-    fn bias(&self) -> Tensor<1> {
-        let bias = self.mixer.bias.as_ref();
-        bias.expect("the mixer is made with a bias").val()
+    fn weights(&self) -> ConvLayerWeights {
+        ConvLayerWeights {
+            norm: self.norm.gamma.val(),
+            epsilon: self.norm.epsilon,
+            filter: self.mixer.weight.val(),
+            filter_bias: bias(&self.mixer.bias),
+            gamma: self.gamma.val(),
+            ffn_norm: self.ffn_norm.gamma.val(),
+            ffn_epsilon: self.ffn_norm.epsilon,
+            up: self.up.weight.val(),
+            up_bias: bias(&self.up.bias),
+            down: self.down.weight.val(),
+            down_bias: bias(&self.down.bias),
+            ffn_gamma: self.ffn_gamma.val(),
+        }
     }
+}
+
+fn bias(bias: &Option<Param<Tensor<1>>>) -> Tensor<1> {
+    let bias = bias.as_ref();
+    bias.expect("every part of a layer is made with a bias")
+        .val()
 }

@@ -24,6 +24,7 @@ mod blockwise;
 mod cache;
 mod causal_conv;
 mod conv2d;
+mod conv_layer;
 #[cfg(feature = "cpu")]
 mod cpu;
 mod cross_entropy;
@@ -52,6 +53,7 @@ pub use activation::{gelu, silu, tanh};
 pub use attention::{Rotary, causal_attention, document_attention, full_attention};
 pub use cache::{CacheNumbers, KeysValues};
 pub use causal_conv::{causal_conv, causal_conv_transpose};
+pub use conv_layer::conv_layer;
 pub use conv2d::conv2d_layer;
 pub use cross_entropy::cross_entropy;
 pub use decode::{CachedMask, cached_attention};
@@ -70,8 +72,8 @@ pub use sampled_head::{HeadLayer, HeadLayouts, HeadRun, LinearStep, SampledHead}
 pub use spectral::{SpectralLosses, spectral_losses};
 pub use swiglu::swiglu_block;
 pub use types::{
-    AdamWStep, HeadPrecision, PackedHeads, SpectralFloors, SpectralWindow, SwiGluBlock,
-    WEIGHT_GROUP, WeightBits,
+    AdamWStep, ConvLayerWeights, HeadPrecision, PackedHeads, SpectralFloors, SpectralWindow,
+    SwiGluBlock, WEIGHT_GROUP, WeightBits,
 };
 pub use workers::{ROWS_A_SHARD, at_once, cut, on_workers, rounds_products, shards, shards_of};
 

@@ -5,6 +5,7 @@ mod attention;
 mod blockwise;
 mod causal_conv;
 mod conv2d;
+mod conv_layer;
 mod decode;
 mod quantized;
 mod recompute;

@@ -62,6 +62,35 @@ pub(crate) enum Activation {
     Tanh,
 }
 
+/// Parameters of a [`conv_layer`](fn@crate::conv_layer).
+#[derive(Debug, Clone)]
+pub struct ConvLayerWeights {
+    /// Weight of the first RMSNorm, `[C]`.
+    pub norm: Tensor<1>,
+    /// Epsilon of the first RMSNorm.
+    pub epsilon: f64,
+    /// Filter of each channel, `[C, 1, K]`, oldest frame first.
+    pub filter: Tensor<3>,
+    /// Bias of the filters, `[C]`.
+    pub filter_bias: Tensor<1>,
+    /// Scale of what the filters add, `[C]`.
+    pub gamma: Tensor<1>,
+    /// Weight of the second RMSNorm, `[C]`.
+    pub ffn_norm: Tensor<1>,
+    /// Epsilon of the second RMSNorm.
+    pub ffn_epsilon: f64,
+    /// Weight of the projection into GELU, `[C, F]`.
+    pub up: Tensor<2>,
+    /// Its bias, `[F]`.
+    pub up_bias: Tensor<1>,
+    /// Weight of the projection back, `[F, C]`.
+    pub down: Tensor<2>,
+    /// Its bias, `[C]`.
+    pub down_bias: Tensor<1>,
+    /// Scale of what the projections add, `[C]`.
+    pub ffn_gamma: Tensor<1>,
+}
+
 /// Parameters of a [`swiglu_block`](crate::swiglu_block).
 #[derive(Debug, Clone)]
 pub struct SwiGluBlock {

@@ -22,6 +22,7 @@ mod bits;
 mod blocks;
 pub mod cached;
 pub mod convolution;
+mod factor;
 pub mod few_rows;
 pub mod filtering;
 mod fourier;
@@ -39,6 +40,7 @@ mod stored;
 pub mod tasks;
 
 pub use bits::Bits;
+pub use factor::Factor;
 pub use matrix::{Matrix, Output, add_product, product, product_into, product_over};
 pub use mixed::Precision;
 pub use panels::Panels;

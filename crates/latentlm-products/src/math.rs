@@ -1,6 +1,8 @@
 //! Elementwise functions that the compiler can vectorize: they have no branches and call no library. `mul_add`
 //! is one instruction where the compiler may use FMA, as in the vector versions of `multiversion`.
 
+use std::f32::consts::FRAC_1_SQRT_2;
+
 /// `e^x` with an error of at most 2 units in the last place. Results beyond the normal numbers are clamped.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
@@ -62,6 +64,12 @@ pub fn sigmoid(x: f32) -> f32 {
 /// The error function with an error of at most 2e-7 (Abramowitz and Stegun, formula 7.1.26).
 #[inline(always)]
 pub fn erf(x: f32) -> f32 {
+    erf_and_bell(x).0
+}
+
+/// [`erf`], and `e^(-x^2)`, which it takes anyway.
+#[inline(always)]
+fn erf_and_bell(x: f32) -> (f32, f32) {
     // The formula holds for positive numbers. The sign is put back without a branch.
     let a = x.abs();
     let t = 1.0 / a.mul_add(0.327_591_1, 1.0);
@@ -70,8 +78,31 @@ pub fn erf(x: f32) -> f32 {
     let p = p.mul_add(t, 1.421_413_7);
     let p = p.mul_add(t, -0.284_496_74);
     let p = p.mul_add(t, 0.254_829_6);
-    let tail = p * t * exp(-a * a);
-    (1.0 - tail).copysign(x)
+    let bell = exp(-a * a);
+    let tail = p * t * bell;
+    ((1.0 - tail).copysign(x), bell)
+}
+
+/// GELU: `x Phi(x)`, where `Phi` is the cumulative normal distribution.
+#[inline(always)]
+pub fn gelu(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2))
+}
+
+/// [`gelu`] and its derivative. Both take the same exponential.
+#[inline(always)]
+pub fn gelu_and_slope(x: f32) -> (f32, f32) {
+    const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
+    let (erf, bell) = erf_and_bell(x * FRAC_1_SQRT_2);
+    let phi = 0.5 * (1.0 + erf);
+    (x * phi, phi + x * FRAC_1_SQRT_2PI * bell)
+}
+
+/// `1 / sqrt(mean(x^2) + epsilon)`, the factor of an RMSNorm.
+#[inline(always)]
+pub fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+    let mean = sum_pairs(x, x, |a, b| a * b) / x.len() as f32;
+    1.0 / (mean + epsilon).sqrt()
 }
 
 // As many as the widest registers have (AVX-512). The number is the same on processors with narrower ones,
@@ -194,6 +225,30 @@ mod tests {
             let expected = 2.0 / std::f64::consts::PI.sqrt() * h / 3.0 * sum;
             let error = (f64::from(erf(x as f32)) - expected).abs();
             assert!(error < 3e-7, "{x}: {error:e}");
+        }
+    }
+
+    /// GELU against its formula in double precision, with the error function's integral by Simpson's rule, and its
+    /// derivative against finite differences of that.
+    #[test]
+    fn gelu_is_its_formula() {
+        let exact = |x: f64| {
+            let z = x / 2.0_f64.sqrt();
+            let (parts, h) = (1000, z / 1000.0);
+            let f = |i: u32| (-(f64::from(i) * h).powi(2)).exp();
+            let inner = |from: u32| (from..parts).step_by(2).map(f).sum::<f64>();
+            let sum = f(0) + 4.0 * inner(1) + 2.0 * inner(2) + f(parts);
+            0.5 * x * (1.0 + 2.0 / std::f64::consts::PI.sqrt() * h / 3.0 * sum)
+        };
+        for step in -60..=60 {
+            let x = step as f32 / 10.0;
+            let (value, slope) = gelu_and_slope(x);
+            assert_eq!(value, gelu(x));
+            let x = f64::from(x);
+            // `erf` has an error of 2e-7, and half of it is multiplied by the number.
+            assert!((f64::from(value) - exact(x)).abs() < 7e-7, "{x}: {value}");
+            let expected = (exact(x + 1e-4) - exact(x - 1e-4)) / 2e-4;
+            assert!((f64::from(slope) - expected).abs() < 7e-7, "{x}: {slope}");
         }
     }
 

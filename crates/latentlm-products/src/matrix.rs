@@ -105,6 +105,8 @@ pub struct Output {
     add: bool,
     /// Factor of the product.
     factor: f32,
+    /// Whether all threads may share the product.
+    shared: bool,
 }
 
 impl Output {
@@ -116,6 +118,7 @@ impl Output {
             row_stride,
             add: false,
             factor: 1.0,
+            shared: false,
         }
     }
 
@@ -132,6 +135,12 @@ impl Output {
     #[inline]
     pub fn scaled(self, factor: f32) -> Self {
         Self { factor, ..self }
+    }
+
+    /// If `shared`, all threads compute the product, if it is large enough, and not the calling one alone.
+    #[inline]
+    pub fn shared(self, shared: bool) -> Self {
+        Self { shared, ..self }
     }
 }
 
@@ -212,7 +221,7 @@ pub fn product_over(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, alone: bool) 
     unsafe { call(target, a, b, 1.0, threads) };
 }
 
-/// `out = factor a b`, or `out += factor a b`, on this thread alone.
+/// `out = factor a b`, or `out += factor a b`, on this thread alone unless `output` says otherwise.
 ///
 /// # Shapes
 /// - `a`: `[N, I]`; `b`: `[I, O]`
@@ -236,8 +245,13 @@ pub fn product_into(out: &mut [f32], output: Output, a: Matrix<'_>, b: Matrix<'_
         row_stride: output.row_stride,
         add: output.add,
     };
+    let threads = if output.shared {
+        parallelism(a, b)
+    } else {
+        Parallelism::None
+    };
     // SAFETY: every row of the product lies within `out`.
-    unsafe { call(target, a, b, output.factor, Parallelism::None) };
+    unsafe { call(target, a, b, output.factor, threads) };
 }
 
 fn parallelism(a: Matrix<'_>, b: Matrix<'_>) -> Parallelism {
@@ -336,5 +350,7 @@ mod tests {
             close(&row[..4], &expected);
             assert_eq!(&row[4..], [9.0, 9.0]);
         }
+        product_into(&mut over, Output::replace(4).shared(true), a, b);
+        close(&over, &plain(a, b));
     }
 }

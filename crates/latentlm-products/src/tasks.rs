@@ -86,6 +86,44 @@ pub fn sum_rows(count: usize, width: usize, add: impl Fn(usize, &mut [f32]) + Sy
     total
 }
 
+/// Calls `row(index, out, sum)` for each row of `width` numbers of `out`: it writes the row and adds to a sum of
+/// `sum_width` numbers. The sums of tasks are added in order, as by [`sum_rows`].
+pub fn each_row_and_sum(
+    out: &mut [f32],
+    width: usize,
+    sum_width: usize,
+    row: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) -> Vec<f32> {
+    // A sum may have several times as many numbers as a row. Clearing it and adding it to the others must cost little
+    // beside the rows of a task.
+    const LEAST_ROWS: usize = 64;
+    let step = rows_a_task(width).max(LEAST_ROWS);
+    let sums: Vec<Vec<f32>> = out
+        .par_chunks_mut(step * width)
+        .enumerate()
+        .map(|(task, rows)| {
+            let mut sum = vec![0.0; sum_width];
+            for (index, out) in rows.chunks_exact_mut(width).enumerate() {
+                row(task * step + index, out, &mut sum);
+            }
+            sum
+        })
+        .collect();
+    let mut total = vec![0.0; sum_width];
+    for sum in &sums {
+        add(&mut total, sum);
+    }
+    total
+}
+
+/// `sum += x`, number by number.
+#[multiversion(targets = "simd")]
+pub(crate) fn add(sum: &mut [f32], x: &[f32]) {
+    for (sum, x) in sum.iter_mut().zip(x) {
+        *sum += x;
+    }
+}
+
 /// The sum of the rows of `x`, each of `width` numbers. Tasks are added in order, as by [`sum_rows`].
 pub fn sum_of_rows(x: &[f32], width: usize) -> Vec<f32> {
     let wide = width * wide_rows(width);
@@ -157,6 +195,33 @@ pub(crate) fn cut(rows: usize, count: usize) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Rows of one task and of several: each is written, and in the sum, whatever the number of threads.
+    #[test]
+    fn rows_are_written_and_summed() {
+        for (count, width) in [(1, 1), (20_001, 1), (613, 67), (130, 300)] {
+            let run = || {
+                let mut out = vec![9.0; count * width];
+                let sums = each_row_and_sum(&mut out, width, 2, |index, out, sum| {
+                    out.fill(index as f32);
+                    sum[0] += 1.0;
+                    sum[1] += index as f32 / 1024.0;
+                });
+                (out, sums)
+            };
+            let (out, sums) = run();
+            for (index, row) in out.chunks(width).enumerate() {
+                assert!(row.iter().all(|x| *x == index as f32), "row {index}");
+            }
+            assert_eq!(sums[0], count as f32);
+            let expected = (count * (count - 1) / 2) as f64 / 1024.0;
+            // The sum of at most 20,001 numbers, in tasks: 1e-4 is more than their roundings.
+            let error = f64::from(sums[1]) - expected;
+            assert!(error.abs() <= 1e-4 * expected.max(1.0), "{error}");
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
+            assert_eq!(pool.expect("three threads").install(run), (out, sums));
+        }
+    }
 
     /// Rows of one task and of several, the last one short; narrower than a vector register, and wider.
     #[test]

@@ -1,18 +1,16 @@
 //! Activation functions and their derivatives.
 
 use crate::types::Activation;
-use latentlm_products::math::{erf, exp, sigmoid};
+use latentlm_products::math::{gelu, gelu_and_slope, sigmoid};
 use latentlm_products::tasks::rows_a_task;
 use multiversion::multiversion;
 use rayon::prelude::*;
-
-const FRAC_1_SQRT_2PI: f32 = 0.398_942_3;
 
 #[inline(always)]
 fn value(kind: Activation, x: f32) -> f32 {
     match kind {
         Activation::Silu => x * sigmoid(x),
-        Activation::Gelu => 0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)),
+        Activation::Gelu => gelu(x),
         Activation::Tanh => tanh(x),
     }
 }
@@ -25,10 +23,7 @@ fn derivative(kind: Activation, x: f32) -> f32 {
             let s = sigmoid(x);
             s * (1.0 + x * (1.0 - s))
         }
-        Activation::Gelu => {
-            let phi = 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2));
-            phi + x * FRAC_1_SQRT_2PI * exp(-0.5 * x * x)
-        }
+        Activation::Gelu => gelu_and_slope(x).1,
         Activation::Tanh => 1.0 - tanh(x) * tanh(x),
     }
 }

@@ -154,7 +154,11 @@ impl DepthwiseInputs {
 }
 
 /// Signals `[B, T, C]` with the frames before them, for a number of taps.
-fn signals<'a>(x: &'a FlexTensor, past: &'a Option<FlexTensor>, taps: usize) -> Signals<'a> {
+pub(super) fn signals<'a>(
+    x: &'a FlexTensor,
+    past: &'a Option<FlexTensor>,
+    taps: usize,
+) -> Signals<'a> {
     let [batch, frames, width] = sizes(x);
     Signals {
         x: numbers(x),

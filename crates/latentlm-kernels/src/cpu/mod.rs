@@ -3,6 +3,7 @@
 mod activation;
 mod attention;
 mod backend;
+mod conv_layer;
 mod conv_steps;
 mod cross_entropy;
 mod decode;
@@ -22,6 +23,7 @@ mod swiglu;
 mod weight;
 
 pub(crate) use backend::{BlockTensors, CpuKernels, TrainedTensors, optional};
+pub(crate) use conv_layer::conv_layer;
 pub(crate) use decode::{CachedInputs, cached_attention, covers_cache};
 pub(crate) use head::sample_head;
 pub(crate) use kept_head::KeptHead;

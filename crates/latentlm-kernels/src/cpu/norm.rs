@@ -1,6 +1,6 @@
 //! RMSNorm with weight and modulation, and its gradient.
 
-use latentlm_products::math::sum_pairs;
+use latentlm_products::math::{inverse_rms, sum_pairs};
 use latentlm_products::tasks::{Rows, each_row, each_row_of_two, sum_rows};
 use multiversion::multiversion;
 
@@ -39,14 +39,6 @@ impl<'a> Norm<'a> {
     fn row(&self, index: usize) -> &'a [f32] {
         &self.x[index * self.width..][..self.width]
     }
-}
-
-/// `1 / sqrt(mean(x^2) + epsilon)`.
-#[inline(always)]
-fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
-    // The gradient computes this again instead of keeping it: it reads `x` anyway.
-    let mean = sum_pairs(x, x, |a, b| a * b) / x.len() as f32;
-    1.0 / (mean + epsilon).sqrt()
 }
 
 /// Normalizes a row. `index` is the row of the modulation that belongs to it.
@@ -112,6 +104,7 @@ pub(super) fn backward(norm: Norm<'_>, dout: &[f32], residual: Option<&[f32]>) -
         let dx = &dx;
         sum_rows(x.len() / width, width, |index, sum| {
             let (x, d) = (norm.row(index), &dx[index * width..][..width]);
+            // Computed again instead of kept: `x` is read anyway.
             let inverse = inverse_rms(x, epsilon);
             for (sum, (x, d)) in sum.iter_mut().zip(x.iter().zip(d)) {
                 *sum += x * inverse * d;

@@ -6,8 +6,8 @@ use burn::backend::{BackendTensor, DispatchTensorKind};
 use burn::tensor::{DType, Tensor, bf16};
 use latentlm_products::tasks::add_to_rows;
 use latentlm_products::{
-    Matrix, Panels, Precision, Rounded, RoundedScratch, Stored, few_rows, has_bf16_products,
-    product_over,
+    Factor, Matrix, Panels, Precision, Rounded, RoundedScratch, Stored, few_rows,
+    has_bf16_products, product_over,
 };
 
 use super::plain::{flat, flat_option, plain, plain_in, wrapped};
@@ -155,6 +155,23 @@ impl Weight {
                 let matrix = rows.matrix();
                 matrix.product_over(out, x, &mut scratch.rounded, alone);
             }
+        }
+    }
+
+    /// The weight where it lies; `None` if it is laid out for many products.
+    pub(super) fn factor(&self) -> Option<Factor<'_>> {
+        match self {
+            Self::Whole(whole) => {
+                let [inputs, outputs] = sizes(whole);
+                Some(Factor::Whole {
+                    numbers: numbers(whole),
+                    inputs,
+                    outputs,
+                })
+            }
+            Self::Stored(rows) => Some(Factor::Stored(stored(rows))),
+            Self::Quantized(rows) => Some(Factor::Quantized(rows.matrix())),
+            Self::Panels(_) | Self::Rounded(_) => None,
         }
     }
 }
