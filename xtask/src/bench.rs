@@ -40,6 +40,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 Examples:
   cargo xtask bench                            everything, PyTorch in an environment below target
   cargo xtask bench sample --repeats 15        sampling alone, medians of fifteen
+  cargo xtask bench train --only speech-codec  one workload
   cargo xtask bench train --python python3     PyTorch of a Python that has it
   cargo xtask bench train --peers eager        PyTorch without its compiler: minutes less
   cargo xtask bench train --precision bf16     bfloat16 on both sides, and ours beside our own float32
@@ -66,6 +67,14 @@ pub struct Args {
         ]
     )]
     group: String,
+    /// Of these, the workloads whose names contain this, such as speech-codec
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    only: String,
     /// The other side: pytorch; burn, ours on Burn's operations alone; or none
     #[arg(long, default_value = "pytorch", value_parser = ["pytorch", "burn", "none"])]
     against: String,
@@ -197,6 +206,7 @@ impl Args {
             .output()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let list = String::from_utf8(list.stdout)?;
+        let chosen = self.chosen(&list)?;
         // Other devices have other limits.
         let limits = if self.device == "cpu" {
             Limits::probe(binary)?
@@ -211,7 +221,7 @@ impl Args {
         };
         let mut table = comparison.head()?;
         let path = project_root().join("target/bench.md");
-        for workload in list.lines().filter(|name| belongs(name, &self.group)) {
+        for workload in chosen {
             for &cache in Cache::states(workload) {
                 let row = comparison.measure(workload, cache);
                 table.push(&if python.is_some() {
@@ -226,6 +236,20 @@ impl Args {
         }
         say!("written to {}", path.display());
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The workloads that are asked for, of a list with a name on each line.
+    fn chosen<'a>(&self, list: &'a str) -> Result<Vec<&'a str>> {
+        let is_chosen = |name: &&str| belongs(name, &self.group) && name.contains(&self.only);
+        let chosen: Vec<_> = list.lines().filter(is_chosen).collect();
+        ensure!(
+            !chosen.is_empty(),
+            "no workload of {} has {:?} in its name; there are {}",
+            self.group,
+            self.only,
+            list.lines().collect::<Vec<_>>().join(", ")
+        );
+        Ok(chosen)
     }
 
     /// The Python with PyTorch; `None` if PyTorch is not compared with.
@@ -508,6 +532,31 @@ mod tests {
         }
         assert!(!belongs("sample-16", "train"));
         assert!(belongs("codec-both-bf16", "codec") && belongs("codec-both-bf16", "decode"));
+    }
+
+    #[test]
+    fn one_workload_of_a_group_can_be_chosen() {
+        use clap::Parser;
+        #[derive(Parser)]
+        struct Typed {
+            #[command(flatten)]
+            args: Args,
+        }
+        let list = "image-lm-step\nspeech-codec-step\nsample-64";
+        let chosen = |words: &[&str]| {
+            let words = ["bench"].iter().chain(words);
+            let names = Typed::parse_from(words).args.chosen(list);
+            names.map_err(|error| error.to_string())
+        };
+        assert_eq!(chosen(&[]).unwrap().len(), 3);
+        assert_eq!(chosen(&["train"]).unwrap().len(), 2);
+        let speech = chosen(&["train", "--only", "speech"]).unwrap();
+        assert_eq!(speech, ["speech-codec-step"]);
+        let told = chosen(&["sample", "--only", "speech"]).unwrap_err();
+        assert!(
+            told.contains("no workload of sample has \"speech\""),
+            "{told}"
+        );
     }
 
     #[test]

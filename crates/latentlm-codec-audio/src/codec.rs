@@ -171,4 +171,8 @@ impl LatentCodecConfig<3> for AudioSigmaVaeConfig {
             hop_samples: self.hop_samples(),
         }
     }
+
+    fn frames_per_latent(&self) -> usize {
+        self.frames_per_latent
+    }
 }

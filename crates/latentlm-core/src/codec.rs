@@ -423,6 +423,11 @@ pub trait LatentCodecConfig<const D: usize>: PartConfig {
     fn on_sphere(&self) -> bool {
         false
     }
+
+    /// Number of frames of the codec's coarsest resolution that a latent joins.
+    fn frames_per_latent(&self) -> usize {
+        1
+    }
 }
 
 /// A codec that works on streams chunk by chunk, with the same result as on the whole signal: on sound (`D` is 3), or

@@ -80,7 +80,9 @@ pub enum DataError {
         reason: String,
     },
     /// A class without pictures.
-    #[error("class folder {path} holds no PNG, JPEG, WebP, GIF, BMP or TIFF picture: fill it or remove it")]
+    #[error(
+        "class folder {path} holds no PNG, JPEG, WebP, GIF, BMP or TIFF picture: fill it or remove it"
+    )]
     EmptyClass {
         /// The class's folder.
         path: PathBuf,

@@ -196,7 +196,7 @@ impl SpeechRecipe {
     /// Positions that an utterance takes up in a pack of `data.pack_positions`.
     pub fn length_in_pack(&self, utterance: &Document) -> usize {
         let more = if self.data.pack_frames {
-            self.codec.frames_per_latent.saturating_sub(1)
+            self.codec.frames_per_latent().saturating_sub(1)
         } else {
             0
         };
