@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: times our workloads against the same in PyTorch, taking turns within one run, or for
 //! several sizes.
 
+mod groups;
 mod limits;
 mod side;
 mod table;
@@ -19,6 +20,7 @@ use crate::cargo::{project_root, succeed};
 use crate::drivers::System;
 use crate::forward::{build, keep_freed_memory};
 use crate::python;
+use groups::{belongs, has_precisions, is_stream};
 use limits::{Cost, Limit, Limits};
 use side::{Measured, Side, median};
 use table::{Column, Row, Table};
@@ -143,32 +145,6 @@ impl Cache {
             Self::Hot | Self::Cold => format!("{workload}, {}", self.word()),
         }
     }
-}
-
-/// Whether a workload belongs to a group.
-fn belongs(workload: &str, group: &str) -> bool {
-    match group {
-        "train" => is_training(workload),
-        "sample" => workload.starts_with("sample") || workload.ends_with("decode"),
-        "codec" => workload.contains("codec") || workload.ends_with("decode"),
-        "decode" => workload.starts_with("backbone") || is_stream(workload),
-        "attention" => workload.starts_with("attention"),
-        _ => true,
-    }
-}
-
-/// Whether each unit is the next latent of one stream, which has no batch.
-fn is_stream(workload: &str) -> bool {
-    workload == "speech-decode" || workload.starts_with("codec-")
-}
-
-fn is_training(workload: &str) -> bool {
-    workload.ends_with("-step") || workload.ends_with("-base")
-}
-
-/// Whether both sides train it in `--precision`: a language model or its head, no codec.
-fn has_precisions(workload: &str) -> bool {
-    is_training(workload) && !workload.contains("codec")
 }
 
 impl Args {

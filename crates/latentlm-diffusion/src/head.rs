@@ -8,13 +8,13 @@ use latentlm_core::{
     LatentHeadConfig, PartConfig, Precision, Process, RandomStream, SampleOptions, Sampler,
 };
 use latentlm_kernels::{
-    HeadLayouts, HeadPrecision, HeadRun, SampledHead, has_bf16_head, linear_layer, recomputed,
-    rms_norm, sample_head, silu,
+    HeadLayouts, HeadPrecision, HeadRun, SampledHead, has_bf16_head, linear_layer,
+    modulated_rms_norm, recomputed, sample_head, silu,
 };
 
 use crate::config::DiffusionHeadConfig;
 use crate::draws;
-use crate::layer::{HeadLayer, modulate, zero_linear};
+use crate::layer::{HeadLayer, zero_linear};
 use crate::modulations::{Modulations, StepModulations};
 use crate::schedule::NoiseSchedule;
 use crate::solver::{self, SolverStep};
@@ -231,7 +231,7 @@ impl DiffusionHead {
     /// # Shapes
     /// - `x`: `[N, D]`; `modulation`: `[N, 2D]`; returns `[N, Z]`
     fn finish(&self, x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
-        let x = modulate(rms_norm(x, None, self.epsilon), modulation);
+        let x = modulated_rms_norm(x, modulation, self.epsilon);
         linear_layer(&self.output, x)
     }
 
@@ -328,7 +328,13 @@ impl LatentHead for DiffusionHead {
             .add_noise(latents.clone(), noise, timesteps.clone());
         let target = self.targets(latents, &condition, &draws);
         let condition = self.conditioned(condition, &draws.lengths, &draws.scales);
-        let prediction = self.denoise_steps(noisy, timesteps.float(), condition);
+        let prediction = if self.recompute {
+            self.predict_recomputed(noisy, timesteps.float(), condition)
+        } else {
+            let count = self.schedule.timesteps();
+            let condition = condition + self.timestep.forward_whole(timesteps, count);
+            self.predict(noisy, self.modulations(condition))
+        };
         // The target is float32, so the loss is too, even if the network computes in bfloat16.
         (prediction.cast(target.dtype()) - target).square().mean()
     }

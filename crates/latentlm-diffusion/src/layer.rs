@@ -52,11 +52,3 @@ impl HeadLayer {
         }
     }
 }
-
-/// `x * (1 + scale) + shift`, where `modulation` is shift and scale, `[N, 2D]`.
-pub(crate) fn modulate(x: Tensor<2>, modulation: Tensor<2>) -> Tensor<2> {
-    let [_, width] = x.dims();
-    let shift = modulation.clone().narrow(1, 0, width);
-    let scale = modulation.narrow(1, width, width);
-    x * (scale + 1.0) + shift
-}

@@ -2,7 +2,7 @@
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_kernels::{linear_layer, silu};
 
 use crate::layer::zero_linear;
@@ -55,6 +55,20 @@ impl TimestepEmbedding {
         let x = sinusoid(timesteps, frequencies, self.max_period);
         linear_layer(&self.down, silu(linear_layer(&self.up, x)))
     }
+
+    /// [`forward`](Self::forward) of whole timesteps, each in `0..count`. Of more than `count`, many are the same: then each
+    /// of the `count` is embedded once.
+    ///
+    /// # Shapes
+    /// - `timesteps`: `[N]`
+    /// - returns: `[N, D]`
+    pub(crate) fn forward_whole(&self, timesteps: Tensor<1, Int>, count: usize) -> Tensor<2> {
+        if timesteps.dims()[0] <= count {
+            return self.forward(timesteps.float());
+        }
+        let each = Tensor::<1, Int>::arange(0..count as i64, &timesteps.device());
+        self.forward(each.float()).select(0, timesteps)
+    }
 }
 
 /// `[cos(t f_k), sin(t f_k)]` with `f_k = max_period^(-2k/width)`: cosines first.
@@ -72,6 +86,31 @@ fn sinusoid(timesteps: Tensor<1>, width: usize, max_period: f64) -> Tensor<2> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Embeddings and gradients, with more rows than timesteps and with fewer.
+    #[test]
+    fn whole_timesteps_are_embedded_as_others() {
+        let device = Device::default().autodiff();
+        let embedding = TimestepEmbedding::new(8, 16, 1e4, &device);
+        for (rows, count) in [(50, 7), (3, 7)] {
+            let timesteps: Vec<i64> = (0..rows).map(|row| row * row % 7).collect();
+            let timesteps = Tensor::<1, Int>::from_ints(timesteps.as_slice(), &device);
+            let run = |embedded: Tensor<2>| {
+                // A gradient that differs from row to row.
+                let along = Tensor::<1, Int>::arange(0..rows, &device).float().cos();
+                let loss = (embedded.clone() * along.unsqueeze_dim::<2>(1)).sum();
+                let gradients = loss.backward();
+                let of = |layer: &Linear| layer.weight.val().grad(&gradients).unwrap();
+                (embedded, of(&embedding.up), of(&embedding.down))
+            };
+            let expected = run(embedding.forward(timesteps.clone().float()));
+            let got = run(embedding.forward_whole(timesteps, count));
+            // Weights are near 0.02, so embeddings near 1e-3; gradients are sums over rows in another order.
+            assert!(got.0.all_close(expected.0, Some(1e-5), Some(1e-8)));
+            assert!(got.1.all_close(expected.1, Some(1e-5), Some(1e-6)));
+            assert!(got.2.all_close(expected.2, Some(1e-5), Some(1e-6)));
+        }
+    }
 
     #[test]
     fn cosines_come_first() {

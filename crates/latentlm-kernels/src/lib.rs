@@ -62,7 +62,7 @@ pub use fallback::{rounded_products, without_kernels};
 pub use head::{has_bf16_head, sample_head};
 pub use linear::{embedding, linear, linear_layer};
 pub use mask::Mask;
-pub use norm::{group_norm_layer, layer_norm, rms_norm};
+pub use norm::{group_norm_layer, layer_norm, modulated_rms_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};
 pub use patches::patch_logits;
 pub use peak::{MULTIPLY_ADDS, multiply_add, wrapping_sum};

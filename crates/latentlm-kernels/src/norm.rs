@@ -17,9 +17,31 @@ pub fn rms_norm<const R: usize>(
 ) -> Tensor<R> {
     #[cfg(feature = "cpu")]
     if crate::support::has_kernels(&x) {
-        return on_cpu(x, weight, epsilon);
+        return on_cpu(x, weight, None, epsilon);
     }
     composed(x, weight, epsilon)
+}
+
+/// [`rms_norm`] without weight, then `* (1 + scale) + shift`: each row of the modulation holds shift and scale, one after
+/// the other.
+///
+/// # Shapes
+/// - `x`: `[N, D]`; `modulation`: `[N, 2 D]`
+/// - returns: `[N, D]`
+pub fn modulated_rms_norm(x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
+    #[cfg(feature = "cpu")]
+    if crate::support::has_kernels(&x) {
+        return on_cpu(x, None, Some(modulation), epsilon);
+    }
+    modulated_composed(x, modulation, epsilon)
+}
+
+/// This operation as a composition of Burn's operations.
+pub(crate) fn modulated_composed(x: Tensor<2>, modulation: Tensor<2>, epsilon: f64) -> Tensor<2> {
+    let width = x.dims()[1];
+    let shift = modulation.clone().narrow(1, 0, width);
+    let scale = modulation.narrow(1, width, width);
+    composed(x, None, epsilon) * (scale + 1.0) + shift
 }
 
 /// This operation as a composition of Burn's operations.
@@ -40,7 +62,12 @@ pub(crate) fn composed<const R: usize>(
 }
 
 #[cfg(feature = "cpu")]
-fn on_cpu<const R: usize>(x: Tensor<R>, weight: Option<Tensor<1>>, epsilon: f64) -> Tensor<R> {
+fn on_cpu<const R: usize>(
+    x: Tensor<R>,
+    weight: Option<Tensor<1>>,
+    modulation: Option<Tensor<2>>,
+    epsilon: f64,
+) -> Tensor<R> {
     use crate::cpu::{CpuKernels, optional};
     use burn::backend::Dispatch;
 
@@ -49,6 +76,7 @@ fn on_cpu<const R: usize>(x: Tensor<R>, weight: Option<Tensor<1>>, epsilon: f64)
     let y = Dispatch::kernel_rms_norm(
         x.reshape([rows, dims[R - 1]]).into_dispatch(),
         optional(weight.map(|weight| weight.cast(DType::F32))),
+        optional(modulation),
         epsilon,
     );
     Tensor::<2>::from_dispatch(y).reshape(dims)

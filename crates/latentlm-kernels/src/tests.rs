@@ -7,6 +7,7 @@ mod causal_conv;
 mod conv2d;
 mod conv_layer;
 mod decode;
+mod modulation;
 mod quantized;
 mod recompute;
 mod rounded;

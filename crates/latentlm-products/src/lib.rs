@@ -5,7 +5,8 @@
 //! have a way of their own ([`few_rows`]), and so has attention over a KV cache ([`cached`]). Convolutions become such
 //! products ([`convolution`]). Sums are float32 everywhere, of [`Quantized`] those of groups. What kernels share beside
 //! products is here too: elementwise functions ([`math`]), loops over rows on all threads ([`tasks`]), the transforms of
-//! convolutions by minimal filtering ([`filtering`]), and losses of spectra ([`spectral`]).
+//! convolutions by minimal filtering ([`filtering`]), what a feed-forward block computes between its products ([`swiglu`]),
+//! and losses of spectra ([`spectral`]).
 //!
 //! ```
 //! use latentlm_products::{Matrix, product};
@@ -37,6 +38,7 @@ mod rounded;
 mod rows;
 pub mod spectral;
 mod stored;
+pub mod swiglu;
 pub mod tasks;
 
 pub use bits::Bits;

@@ -61,6 +61,19 @@ pub fn each_row_of_two(
         });
 }
 
+/// Calls `piece(a, b, c)` for pieces of three arrays of one length, on all threads. What a piece holds at one index is
+/// what the arrays hold at one index.
+pub fn each_piece_of_three(
+    [a, b, c]: [&mut [f32]; 3],
+    piece: impl Fn(&mut [f32], &mut [f32], &mut [f32]) + Sync,
+) {
+    let others = b.par_chunks_mut(NUMBERS_A_TASK);
+    let others = others.zip(c.par_chunks_mut(NUMBERS_A_TASK));
+    a.par_chunks_mut(NUMBERS_A_TASK)
+        .zip(others)
+        .for_each(|(a, (b, c))| piece(a, b, c));
+}
+
 /// A sum over `count` rows: `add(index, sum)` adds a row to a sum of `width` numbers. Each task has a sum
 /// of its own, and these are added in order, so that the result does not depend on the threads.
 pub fn sum_rows(count: usize, width: usize, add: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
@@ -220,6 +233,24 @@ mod tests {
             assert!(error.abs() <= 1e-4 * expected.max(1.0), "{error}");
             let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build();
             assert_eq!(pool.expect("three threads").install(run), (out, sums));
+        }
+    }
+
+    /// Arrays of one task and of several, the last piece short.
+    #[test]
+    fn pieces_of_three_arrays_lie_side_by_side() {
+        for count in [0, 1, 20_001] {
+            let numbers = |factor: f32| (0..count).map(move |i| factor * i as f32);
+            let [mut a, mut b, mut c] = [1.0, 2.0, 3.0].map(|f| numbers(f).collect::<Vec<f32>>());
+            each_piece_of_three([&mut a, &mut b, &mut c], |a, b, c| {
+                for ((a, b), c) in a.iter_mut().zip(b).zip(c) {
+                    (*a, *b, *c) = (*b, *c, *a);
+                }
+            });
+            // Whole numbers, so all products are exact.
+            for (got, factor) in [(a, 2.0), (b, 3.0), (c, 1.0)] {
+                assert_eq!(got, numbers(factor).collect::<Vec<f32>>());
+            }
         }
     }
 

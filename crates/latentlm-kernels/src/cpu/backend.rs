@@ -10,10 +10,9 @@ use super::activation;
 use super::cross_entropy;
 use super::group_norm;
 use super::inputs::{
-    AttentionInputs, CausalConvInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs,
+    AttentionInputs, CausalConvInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs, NormInputs,
 };
 use super::layer_norm;
-use super::norm::{self, Affine, Norm};
 use super::optimizer::{self, Weights};
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use super::swiglu::{Inputs, Projections};
@@ -83,10 +82,11 @@ pub(crate) trait CpuKernels: Backend {
         #[extension_type] bias: Optional<Self>,
     ) -> FloatTensor<Self>;
 
-    /// `x` `[N, D]`, `weight` `[D]`.
+    /// `x` `[N, D]`, `weight` `[D]`, `modulation` `[N, 2 D]`.
     fn kernel_rms_norm(
         x: FloatTensor<Self>,
         #[extension_type] weight: Optional<Self>,
+        #[extension_type] modulation: Optional<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self>;
 
@@ -167,12 +167,14 @@ impl CpuKernels for Flex {
         biased_product(contiguous(x), &Weight::in_place(weight), bias)
     }
 
-    fn kernel_rms_norm(x: FlexTensor, weight: Optional<Self>, epsilon: f64) -> FlexTensor {
-        let x = contiguous(x);
-        let weight = weight.into_option().map(contiguous);
-        let [rows, width] = sizes(&x);
-        let y = norm::forward(weighted_norm(&x, &weight, epsilon));
-        tensor(y, [rows, width])
+    fn kernel_rms_norm(
+        x: FlexTensor,
+        weight: Optional<Self>,
+        modulation: Optional<Self>,
+        epsilon: f64,
+    ) -> FlexTensor {
+        let affine = [weight, modulation].map(Optional::into_option);
+        NormInputs::new(x, affine, epsilon).forward()
     }
 
     fn kernel_swiglu_block(block: BlockTensors<Self>) -> FlexTensor {
@@ -286,24 +288,5 @@ impl CpuKernels for Flex {
         let inputs = GroupNormInputs::new(x, weight, groups, epsilon);
         let y = group_norm::forward(inputs.norm(), numbers(&contiguous(bias)));
         tensor(y, inputs.x.shape())
-    }
-}
-
-/// An RMSNorm of the rows of `x`, `[N, D]`, without modulation.
-pub(super) fn weighted_norm<'a>(
-    x: &'a FlexTensor,
-    weight: &'a Option<FlexTensor>,
-    epsilon: f64,
-) -> Norm<'a> {
-    let [_, width] = sizes(x);
-    Norm {
-        x: numbers(x),
-        width,
-        epsilon: epsilon as f32,
-        affine: Affine {
-            weight: weight.as_ref().map(numbers),
-            modulation: None,
-            parts: 0,
-        },
     }
 }

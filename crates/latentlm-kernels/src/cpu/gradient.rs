@@ -8,22 +8,23 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
 use latentlm_products::convolution::{TapOrder, Window};
-use latentlm_products::tasks::sum_of_rows;
+use latentlm_products::tasks::{Rows, sum_of_rows};
 use latentlm_products::{Matrix, Precision};
 
 use super::activation;
 use super::attention;
-use super::backend::{BlockTensors, CpuKernels, Optional, TrainedTensors, weighted_norm};
+use super::backend::{BlockTensors, CpuKernels, Optional, TrainedTensors};
 use super::conv_steps::{CausalConvStep, Conv2dStep, DepthwiseStep};
 use super::cross_entropy;
 use super::group_norm;
 use super::inputs::{
     AttentionInputs, BlockInputs, CausalConvInputs, Conv2dInputs, DepthwiseInputs, GroupNormInputs,
+    NormInputs,
 };
 use super::layer_norm;
 use super::norm;
-use super::storage::{contiguous, numbers, sizes, tensor};
-use super::swiglu::Kept;
+use super::storage::{contiguous, numbers, owned, sizes, tensor};
+use super::swiglu::{Gated, Kept};
 use crate::fallback::precision;
 use crate::types::{Activation, AdamWStep, HeadLayout};
 
@@ -66,22 +67,17 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
     fn kernel_rms_norm(
         x: FloatTensor<Self>,
         weight: Optional<Self>,
+        modulation: Optional<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        let (x, x_node) = x.into_parts();
-        let x = contiguous(x);
-        match weight.into_option() {
-            Some(weight) => {
-                let (weight, node) = weight.into_parts();
-                let weight = contiguous(weight);
-                let y = Flex::kernel_rms_norm(x.clone(), Optional::Given(weight.clone()), epsilon);
-                record::<_, C, 2>(NormStep, [x_node, node], (x, Some(weight), epsilon), y)
-            }
-            None => {
-                let y = Flex::kernel_rms_norm(x.clone(), Optional::Absent, epsilon);
-                record::<_, C, 1>(NormStep, [x_node], (x, None, epsilon), y)
-            }
-        }
+        let affine = [weight, modulation].map(Optional::into_option);
+        // The graph wants a node for each input. Absent inputs have that of `x` and register no gradient.
+        let [weight, modulation] = affine.each_ref().map(|x| x.as_ref());
+        let nodes = [Some(&x), weight, modulation].map(|given| given.unwrap_or(&x).node());
+        let affine = affine.map(|given| given.map(|tensor| tensor.into_primitive()));
+        let inputs = NormInputs::new(x.into_primitive(), affine, epsilon);
+        let y = inputs.forward();
+        record::<_, C, 3>(NormStep, nodes, inputs, y)
     }
 
     fn kernel_swiglu_block(block: BlockTensors<Self>) -> FloatTensor<Self> {
@@ -94,20 +90,17 @@ impl<C: CheckpointStrategy> CpuKernels for Autodiff<Flex, C> {
             down,
             epsilon,
         } = block;
-        // The graph wants a node for each input. Absent inputs have that of `x` and register no gradient.
-        let (norm_weight, modulation) = (norm_weight.into_option(), modulation.into_option());
-        let optional = |tensor: &Option<FloatTensor<Self>>| match tensor {
-            Some(tensor) => tensor.node(),
-            None => x.node(),
-        };
+        // As in a norm, absent inputs have the node of `x`.
+        let [norm_weight, modulation] = [norm_weight, modulation].map(Optional::into_option);
         let nodes = [
-            x.node(),
-            optional(&norm_weight),
-            optional(&modulation),
-            gate.node(),
-            up.node(),
-            down.node(),
+            &x,
+            norm_weight.as_ref().unwrap_or(&x),
+            modulation.as_ref().unwrap_or(&x),
+            &gate,
+            &up,
+            &down,
         ];
+        let nodes = nodes.map(|tensor| tensor.node());
         let inputs = BlockInputs {
             x: x.into_primitive(),
             norm_weight: norm_weight.map(|tensor| tensor.into_primitive()),
@@ -344,20 +337,30 @@ impl<const N: usize> Backward<Flex, N> for LinearStep {
 #[derive(Debug)]
 struct NormStep;
 
-impl<const N: usize> Backward<Flex, N> for NormStep {
-    type State = (FlexTensor, Option<FlexTensor>, f64);
+impl Backward<Flex, 3> for NormStep {
+    type State = NormInputs;
 
-    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let (x, weight, epsilon) = ops.state;
-        let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let [rows, width] = sizes(&x);
-        let norm = weighted_norm(&x, &weight, epsilon);
-        let found = norm::backward(norm, numbers(&gradient), None);
-        let mut parents = ops.parents.into_iter();
-        let dx = tensor(found.x, [rows, width]);
-        register!(grads, parents.next().flatten(), dx);
-        if let Some(weight) = found.weight {
-            register!(grads, parents.next().flatten(), tensor(weight, [width]));
+    fn backward(self, ops: Ops<NormInputs, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let mut inputs = ops.state;
+        let mut dx = owned(grads.consume::<Flex>(&ops.node));
+        // Overwritten, as that of a block.
+        let mut modulation = inputs.modulation.take().map(owned);
+        let [_, width] = sizes(&inputs.x);
+        let gradients = norm::Gradients {
+            x: dx.storage_mut(),
+            modulation: modulation.as_mut().map(|modulation| Rows {
+                numbers: modulation.storage_mut(),
+                width: 2 * width,
+            }),
+        };
+        let dw = norm::backward(inputs.norm(), gradients, None);
+        let [for_x, for_weight, for_modulation] = ops.parents;
+        register!(grads, for_x, dx);
+        if let Some(dw) = dw {
+            register!(grads, for_weight, tensor(dw, [width]));
+        }
+        if let Some(modulation) = modulation {
+            register!(grads, for_modulation, modulation);
         }
     }
 }
@@ -378,18 +381,33 @@ impl Backward<Flex, 6> for BlockStep {
     type State = BlockState;
 
     fn backward(self, ops: Ops<BlockState, 6>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let BlockState { inputs, a, b, y } = ops.state;
+        let BlockState {
+            mut inputs,
+            mut a,
+            mut b,
+            mut y,
+        } = ops.state;
         let gradient = contiguous(grads.consume::<Flex>(&ops.node));
-        let [a, b, y] = [&a, &b, &y].map(numbers);
-        let kept = Kept { a, b, y };
+        // Nobody reads the modulation or the results of the forward pass after this step, so that gradients take their
+        // memory. If another tensor shares it after all, writing copies it first.
+        let mut modulation = inputs.modulation.take().map(owned);
+        let gated = modulation.as_mut().map(|modulation| Gated {
+            modulation: modulation.storage_mut(),
+            y: y.storage_mut(),
+        });
+        let kept = Kept {
+            a: a.storage_mut(),
+            b: b.storage_mut(),
+            gated,
+        };
         let found = inputs.block().backward(numbers(&gradient), kept);
         let [for_x, for_norm, for_modulation, for_gate, for_up, for_down] = ops.parents;
         register!(grads, for_x, inputs.like_x(found.x));
         if let (Some(values), Some(like)) = (found.norm_weight, &inputs.norm_weight) {
             register!(grads, for_norm, tensor(values, like.shape()));
         }
-        if let (Some(values), Some(like)) = (found.modulation, &inputs.modulation) {
-            register!(grads, for_modulation, tensor(values, like.shape()));
+        if let Some(modulation) = modulation {
+            register!(grads, for_modulation, modulation);
         }
         register!(grads, for_gate, tensor(found.gate, inputs.gate.shape()));
         register!(grads, for_up, tensor(found.up, inputs.up.shape()));

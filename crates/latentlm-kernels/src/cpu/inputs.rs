@@ -9,6 +9,7 @@ use latentlm_products::convolution::{
 
 use super::attention::{self, Attention, Rotation};
 use super::group_norm::GroupNorm;
+use super::norm::{self, Affine, Norm};
 use super::storage::{contiguous, numbers, sizes, tensor};
 use super::swiglu::{Block, Frame};
 use crate::types::HeadLayout;
@@ -63,6 +64,49 @@ impl BlockInputs {
     /// Numbers as a tensor of the shape of `x`.
     pub(super) fn like_x(&self, values: Vec<f32>) -> FlexTensor {
         tensor(values, self.x.shape())
+    }
+}
+
+/// Contiguous inputs of an RMSNorm.
+#[derive(Debug, Clone)]
+pub(super) struct NormInputs {
+    /// `[N, D]`
+    pub(super) x: FlexTensor,
+    /// `[D]`
+    weight: Option<FlexTensor>,
+    /// Shift and scale of each row, `[N, 2 D]`.
+    pub(super) modulation: Option<FlexTensor>,
+    epsilon: f64,
+}
+
+impl NormInputs {
+    /// `affine` is weight and modulation.
+    pub(super) fn new(x: FlexTensor, affine: [Option<FlexTensor>; 2], epsilon: f64) -> Self {
+        let [weight, modulation] = affine.map(|given| given.map(contiguous));
+        Self {
+            x: contiguous(x),
+            weight,
+            modulation,
+            epsilon,
+        }
+    }
+
+    pub(super) fn norm(&self) -> Norm<'_> {
+        let [_, width] = sizes(&self.x);
+        Norm {
+            x: numbers(&self.x),
+            width,
+            epsilon: self.epsilon as f32,
+            affine: Affine {
+                weight: self.weight.as_ref().map(numbers),
+                modulation: self.modulation.as_ref().map(numbers),
+                parts: 2,
+            },
+        }
+    }
+
+    pub(super) fn forward(&self) -> FlexTensor {
+        tensor(norm::forward(self.norm()), self.x.shape())
     }
 }
 

@@ -77,101 +77,173 @@ pub(super) fn forward(norm: Norm<'_>) -> Vec<f32> {
     out
 }
 
-/// Gradients of one normalization.
-pub(super) struct NormGradients {
-    /// Gradient of `x`. The gradient of the residual connection, if given, is included.
-    pub(super) x: Vec<f32>,
-    /// Gradient of the weight, `[width]`.
-    pub(super) weight: Option<Vec<f32>>,
-    /// Gradient of the modulation, `[N, parts * width]`, with zeros behind shift and scale.
-    pub(super) modulation: Option<Vec<f32>>,
+/// What the gradients of a normalization are computed from, and written over.
+pub(super) struct Gradients<'a> {
+    /// The gradient of the result, which becomes that of `x`, `[N, width]`.
+    pub(super) x: &'a mut [f32],
+    /// The modulation. Its shifts and scales become their gradients; numbers behind them stay.
+    pub(super) modulation: Option<Rows<'a>>,
 }
 
-/// Gradients from the gradient `dout` of the result. `residual` is the gradient that reaches `x` through a
-/// residual connection around the norm; it is added to that of `x`.
+/// Computes the gradients in place, and returns that of the weight, `[width]`. The modulation is that of `gradients`, not
+/// of `norm`. `residual` is the gradient that reaches `x` through a residual connection around the norm; it is added to
+/// that of `x`.
 #[multiversion(targets = "simd")]
-pub(super) fn backward(norm: Norm<'_>, dout: &[f32], residual: Option<&[f32]>) -> NormGradients {
-    let Norm {
-        x,
-        width,
-        epsilon,
-        affine,
-    } = norm;
-    // At first `dx` holds the gradient of `n * weight`.
-    let (mut dx, modulation) = modulation_gradient(norm, dout);
-    // The weight comes first, because the loop behind it overwrites `dx`.
-    let weight = affine.weight.map(|_| {
-        let dx = &dx;
-        sum_rows(x.len() / width, width, |index, sum| {
-            let (x, d) = (norm.row(index), &dx[index * width..][..width]);
+pub(super) fn backward(
+    norm: Norm<'_>,
+    gradients: Gradients<'_>,
+    residual: Option<&[f32]>,
+) -> Option<Vec<f32>> {
+    let Gradients { x: dx, modulation } = gradients;
+    let width = norm.width;
+    // The weight comes first, because the loop behind it overwrites what it reads.
+    let weight = norm.affine.weight.map(|_| {
+        let (dout, modulation) = (&*dx, modulation.as_ref());
+        let modulation = modulation.map(|rows| (&*rows.numbers, rows.width));
+        sum_rows(norm.x.len() / width, width, |index, sum| {
+            let (x, dout) = (norm.row(index), &dout[index * width..][..width]);
             // Computed again instead of kept: `x` is read anyway.
-            let inverse = inverse_rms(x, epsilon);
-            for (sum, (x, d)) in sum.iter_mut().zip(x.iter().zip(d)) {
-                *sum += x * inverse * d;
+            let inverse = inverse_rms(x, norm.epsilon);
+            let terms = sum.iter_mut().zip(x.iter().zip(dout));
+            match modulation {
+                Some((rows, line)) => {
+                    for ((sum, (x, d)), scale) in terms.zip(&rows[index * line + width..]) {
+                        *sum += x * inverse * (d * (1.0 + scale));
+                    }
+                }
+                None => {
+                    for (sum, (x, d)) in terms {
+                        *sum += x * inverse * d;
+                    }
+                }
             }
         })
     });
-    each_row(&mut dx, width, |index, dx| {
-        let x = norm.row(index);
-        if let Some(weight) = affine.weight {
-            for (dx, weight) in dx.iter_mut().zip(weight) {
-                *dx *= weight;
-            }
+    match modulation {
+        Some(modulation) => {
+            let dx = Rows { numbers: dx, width };
+            each_row_of_two(dx, modulation, |index, dx, modulation| {
+                let inverse = inverse_rms(norm.row(index), norm.epsilon);
+                modulation_gradient(norm, index, inverse, dx, modulation);
+                row_gradient(norm, index, inverse, dx, residual);
+            });
         }
-        let inverse = inverse_rms(x, epsilon);
-        // A longer `x` gives the same result (but for epsilon), so the gradient has no part along `x`.
-        let along = sum_pairs(dx, x, |d, x| d * x) / width as f32 * inverse * inverse;
-        for (dx, x) in dx.iter_mut().zip(x) {
-            *dx = (*dx - x * along) * inverse;
-        }
-        if let Some(residual) = residual {
-            for (dx, residual) in dx.iter_mut().zip(&residual[index * width..][..width]) {
-                *dx += residual;
-            }
-        }
-    });
-    NormGradients {
-        x: dx,
-        weight,
-        modulation,
+        None => each_row(dx, width, |index, dx| {
+            let inverse = inverse_rms(norm.row(index), norm.epsilon);
+            row_gradient(norm, index, inverse, dx, residual);
+        }),
+    }
+    weight
+}
+
+/// Replaces shift and scale of a row by their gradients, and the gradient `dx` of the row's result by that of
+/// `n * weight`.
+#[inline(always)]
+fn modulation_gradient(
+    norm: Norm<'_>,
+    index: usize,
+    inverse: f32,
+    dx: &mut [f32],
+    modulation: &mut [f32],
+) {
+    let (shift, rest) = modulation.split_at_mut(norm.width);
+    let scale = &mut rest[..norm.width];
+    shift.copy_from_slice(dx);
+    for (scale, (dx, x)) in scale.iter_mut().zip(dx.iter_mut().zip(norm.row(index))) {
+        let factor = 1.0 + *scale;
+        *scale = *dx * x * inverse;
+        *dx *= factor;
+    }
+    for (dscale, weight) in scale.iter_mut().zip(norm.affine.weight.unwrap_or_default()) {
+        *dscale *= weight;
     }
 }
 
-/// The gradients of `n * weight` and of the modulation.
-#[multiversion(targets = "simd")]
-fn modulation_gradient(norm: Norm<'_>, dout: &[f32]) -> (Vec<f32>, Option<Vec<f32>>) {
-    let Norm { width, affine, .. } = norm;
-    if affine.modulation.is_none() {
-        return (dout.to_vec(), None);
+/// Replaces the gradient `dx` of a row of `n * weight` by that of the row of `x`.
+#[inline(always)]
+fn row_gradient(
+    norm: Norm<'_>,
+    index: usize,
+    inverse: f32,
+    dx: &mut [f32],
+    residual: Option<&[f32]>,
+) {
+    let (x, width) = (norm.row(index), norm.width);
+    if let Some(weight) = norm.affine.weight {
+        for (dx, weight) in dx.iter_mut().zip(weight) {
+            *dx *= weight;
+        }
     }
-    let parts = affine.parts * width;
-    let mut dx = vec![0.0; norm.x.len()];
-    let mut modulation = vec![0.0; norm.x.len() / width * parts];
-    let dx_rows = Rows {
-        numbers: &mut dx,
-        width,
-    };
-    let modulation_rows = Rows {
-        numbers: &mut modulation,
-        width: parts,
-    };
-    each_row_of_two(dx_rows, modulation_rows, |index, dx, modulation| {
-        let (x, dout) = (norm.row(index), &dout[index * width..][..width]);
-        let inverse = inverse_rms(x, norm.epsilon);
-        let (dshift, rest) = modulation.split_at_mut(width);
-        let dscale = &mut rest[..width];
-        dshift.copy_from_slice(dout);
-        for (dscale, (dout, x)) in dscale.iter_mut().zip(dout.iter().zip(x)) {
-            *dscale = dout * x * inverse;
+    // A longer `x` gives the same result (but for epsilon), so the gradient has no part along `x`.
+    let along = sum_pairs(dx, x, |d, x| d * x) / width as f32 * inverse * inverse;
+    for (dx, x) in dx.iter_mut().zip(x) {
+        *dx = (*dx - x * along) * inverse;
+    }
+    if let Some(residual) = residual {
+        for (dx, residual) in dx.iter_mut().zip(&residual[index * width..][..width]) {
+            *dx += residual;
         }
-        for (dscale, weight) in dscale.iter_mut().zip(affine.weight.unwrap_or_default()) {
-            *dscale *= weight;
-        }
-        if let Some((_, scale)) = affine.row(index, width) {
-            for (dx, (dout, scale)) in dx.iter_mut().zip(dout.iter().zip(scale)) {
-                *dx = dout * (1.0 + scale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every gradient is what the formulas give, to the last bit, and numbers behind the scales stay.
+    #[test]
+    fn gradients_in_place_are_those_of_the_formulas() {
+        let (rows, width, epsilon) = (700, 19, 1e-5);
+        let numbers = |count: usize, seed: f32| -> Vec<f32> {
+            (0..count).map(|i| (i as f32 * seed).sin()).collect()
+        };
+        let (x, dout) = (numbers(rows * width, 0.7), numbers(rows * width, 1.3));
+        let (residual, given) = (numbers(rows * width, 0.3), numbers(rows * 3 * width, 1.1));
+        let weight = numbers(width, 1.7);
+        for (weight, modulated) in [(None, false), (None, true), (Some(&*weight), true)] {
+            let affine = Affine {
+                weight,
+                modulation: None,
+                parts: 3,
+            };
+            let norm = Norm {
+                x: &x,
+                width,
+                epsilon,
+                affine,
+            };
+            let (mut dx, mut modulation) = (dout.clone(), given.clone());
+            let gradients = Gradients {
+                x: &mut dx,
+                modulation: modulated.then_some(Rows {
+                    numbers: &mut modulation,
+                    width: 3 * width,
+                }),
+            };
+            let dw = backward(norm, gradients, Some(&residual));
+            assert_eq!(dw.is_some(), weight.is_some());
+            for row in 0..rows {
+                let at = row * width..(row + 1) * width;
+                let (x, dout) = (&x[at.clone()], &dout[at.clone()]);
+                let inverse = inverse_rms(x, epsilon);
+                let weight = |i: usize| weight.map_or(1.0, |weight| weight[i]);
+                let (now, before) = (&modulation[3 * at.start..], &given[3 * at.start..]);
+                let scale = |i: usize| if modulated { before[width + i] } else { 0.0 };
+                let along = (0..width).map(|i| dout[i] * (1.0 + scale(i)) * weight(i));
+                let along: Vec<f32> = along.collect();
+                let sum = sum_pairs(&along, x, |d, x| d * x);
+                let sum = sum / width as f32 * inverse * inverse;
+                for i in 0..width {
+                    let expected = (along[i] - x[i] * sum) * inverse + residual[at.start + i];
+                    assert_eq!(dx[at.start + i], expected, "row {row}");
+                    let dscale = dout[i] * x[i] * inverse * weight(i);
+                    let expected = [dout[i], dscale, before[2 * width + i]];
+                    let got = [now[i], now[width + i], now[2 * width + i]];
+                    if modulated {
+                        assert_eq!(got, expected, "row {row}");
+                    }
+                }
             }
         }
-    });
-    (dx, Some(modulation))
+    }
 }

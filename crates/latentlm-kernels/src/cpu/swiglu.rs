@@ -3,12 +3,14 @@
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
-use latentlm_products::math::sigmoid;
-use latentlm_products::tasks::{Rows, each_row, each_row_of_two};
+use latentlm_products::swiglu::{
+    activate, activated, activation_gradients, gate_gradients, gated_sums,
+};
+use latentlm_products::tasks::{Rows, each_row};
 use latentlm_products::{Matrix, Precision};
 use multiversion::multiversion;
 
-use super::norm::{self, Affine, Norm, NormGradients};
+use super::norm::{self, Affine, Gradients, Norm};
 use super::plain::{flat, flat_option, wrapped};
 use super::storage::{numbers, sizes, tensor};
 use super::weight::Weight;
@@ -119,12 +121,20 @@ pub(super) struct Found {
     pub(super) y: Vec<f32>,
 }
 
-/// The numbers of [`Found`] that the backward pass needs.
-#[derive(Clone, Copy)]
+/// The numbers of [`Found`] that the backward pass needs. It writes over them: their memory is that of gradients.
 pub(super) struct Kept<'a> {
-    pub(super) a: &'a [f32],
-    pub(super) b: &'a [f32],
-    pub(super) y: &'a [f32],
+    pub(super) a: &'a mut [f32],
+    pub(super) b: &'a mut [f32],
+    /// If there is a modulation.
+    pub(super) gated: Option<Gated<'a>>,
+}
+
+/// What the gate of a modulation takes part in.
+pub(super) struct Gated<'a> {
+    /// The modulation, which becomes its gradient.
+    pub(super) modulation: &'a mut [f32],
+    /// `y` of [`Found`].
+    pub(super) y: &'a mut [f32],
 }
 
 impl<'a> Frame<'a> {
@@ -196,26 +206,18 @@ impl<'a> Block<'a> {
         let (u, precision) = (self.frame.normalized(), self.precision);
         let a = precision.product(self.narrow(&u), self.entering(self.gate));
         let b = precision.product(self.narrow(&u), self.entering(self.up));
-        let mut h = a.clone();
-        activate(&mut h, &b, self.inner);
-        let mut out = precision.product(self.wide(&h), self.leaving());
-        let y = match self.frame.modulation {
-            Some(_) => out.clone(),
-            None => Vec::new(),
+        let h = activated(&a, &b, self.inner);
+        let mut y = precision.product(self.wide(&h), self.leaving());
+        drop(h);
+        let out = match self.frame.modulation {
+            Some(modulation) => gated_sums(self.frame.x, &y, modulation, self.frame.width),
+            None => {
+                add_residual(self.frame, &mut y);
+                std::mem::take(&mut y)
+            }
         };
-        add_residual(self.frame, &mut out);
         Found { out, a, b, y }
     }
-}
-
-/// Replaces `h` by `silu(h) * b`.
-#[multiversion(targets = "simd")]
-fn activate(h: &mut [f32], b: &[f32], width: usize) {
-    each_row(h, width, |index, h| {
-        for (h, b) in h.iter_mut().zip(&b[index * width..]) {
-            *h *= sigmoid(*h) * b;
-        }
-    });
 }
 
 /// Replaces `out` by `x + out`, or by `x + out * gate` if there is a modulation.
@@ -239,116 +241,56 @@ fn add_residual(frame: Frame<'_>, out: &mut [f32]) {
     });
 }
 
-/// Multiplies each row by its gate.
-#[multiversion(targets = "simd")]
-fn gate(frame: Frame<'_>, rows: &mut [f32]) {
-    each_row(rows, frame.width, |index, row| {
-        let gate = frame.gate_row(index).unwrap_or_default();
-        for (number, gate) in row.iter_mut().zip(gate) {
-            *number *= gate;
-        }
-    });
-}
-
-/// Writes the gradient of the gates into the last third of each row of `modulation`.
-#[multiversion(targets = "simd")]
-fn gate_gradient(modulation: &mut [f32], width: usize, dout: &[f32], y: &[f32]) {
-    each_row(modulation, 3 * width, |index, row| {
-        let at = index * width;
-        let dgate = row[2 * width..].iter_mut();
-        for (dgate, (dout, y)) in dgate.zip(dout[at..].iter().zip(&y[at..])) {
-            *dgate = dout * y;
-        }
-    });
-}
-
-/// Gradients of a block's inputs.
+/// Gradients of a block's inputs, beside that of the modulation.
 pub(super) struct BlockGradients {
     pub(super) x: Vec<f32>,
     pub(super) norm_weight: Option<Vec<f32>>,
-    pub(super) modulation: Option<Vec<f32>>,
     pub(super) gate: Vec<f32>,
     pub(super) up: Vec<f32>,
     pub(super) down: Vec<f32>,
 }
 
 impl Block<'_> {
-    /// Gradients of the inputs from the gradient `dout` of the result.
+    /// Gradients of the inputs from the gradient `dout` of the result. The modulation is that of `kept`, not of the frame.
     pub(super) fn backward(&self, dout: &[f32], kept: Kept<'_>) -> BlockGradients {
+        let Kept { a, b, mut gated } = kept;
         let (frame, precision) = (self.frame, self.precision);
-        let gated = frame.modulation.map(|_| {
-            let mut dy = dout.to_vec();
-            gate(frame, &mut dy);
-            dy
-        });
-        let dy = gated.as_deref().unwrap_or(dout);
+        if let Some(gated) = &mut gated {
+            gate_gradients(gated.modulation, gated.y, dout, frame.width);
+        }
+        let dy = gated.as_ref().map_or(dout, |gated| &*gated.y);
         // From the last operation to the first. `h` and `u` are large and are freed before more is allocated.
-        let dh = precision.product(self.narrow(dy), self.leaving().transposed());
-        let (da, db, h) = activation_gradients(kept.a, kept.b, self.inner, dh);
+        let mut h = precision.product(self.narrow(dy), self.leaving().transposed());
+        activation_gradients(a, b, &mut h);
+        let (da, db) = (&*a, &*b);
         let down = precision.product(self.wide(&h).transposed(), self.narrow(dy));
         drop(h);
-        let u = frame.normalized();
-        let gate = precision.product(self.narrow(&u).transposed(), self.wide(&da));
-        let up = precision.product(self.narrow(&u).transposed(), self.wide(&db));
+        let modulated = Frame {
+            modulation: gated.as_ref().map(|gated| &*gated.modulation),
+            ..frame
+        };
+        let u = modulated.normalized();
+        let gate = precision.product(self.narrow(&u).transposed(), self.wide(da));
+        let up = precision.product(self.narrow(&u).transposed(), self.wide(db));
         drop(u);
         // The second product is added to the first as it is written: no second array, and no pass that adds the two.
-        let mut du = precision.product(self.wide(&da), self.entering(self.gate).transposed());
-        precision.add_product(&mut du, self.wide(&db), self.entering(self.up).transposed());
+        let mut x = precision.product(self.wide(da), self.entering(self.gate).transposed());
+        precision.add_product(&mut x, self.wide(db), self.entering(self.up).transposed());
+        let gradients = Gradients {
+            x: &mut x,
+            modulation: gated.map(|gated| Rows {
+                numbers: gated.modulation,
+                width: 3 * frame.width,
+            }),
+        };
         // `x` also goes around the block: `dout` is a part of its gradient as it is.
-        let NormGradients {
-            x,
-            weight,
-            mut modulation,
-        } = norm::backward(frame.norm(), &du, Some(dout));
-        if let Some(modulation) = &mut modulation {
-            gate_gradient(modulation, frame.width, dout, kept.y);
-        }
+        let norm_weight = norm::backward(frame.norm(), gradients, Some(dout));
         BlockGradients {
             x,
-            norm_weight: weight,
-            modulation,
+            norm_weight,
             gate,
             up,
             down,
         }
     }
-}
-
-/// For `h = silu(a) * b` and its gradient `dh`: the gradients of `a` and `b`, and `h`.
-#[multiversion(targets = "simd")]
-fn activation_gradients(
-    a: &[f32],
-    b: &[f32],
-    width: usize,
-    dh: Vec<f32>,
-) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    // `dh` is needed until the end, so a separate loop writes `da` into its memory.
-    let mut da = dh;
-    let mut db = vec![0.0; a.len()];
-    let mut h = vec![0.0; a.len()];
-    let db_rows = Rows {
-        numbers: &mut db,
-        width,
-    };
-    let h_rows = Rows {
-        numbers: &mut h,
-        width,
-    };
-    each_row_of_two(db_rows, h_rows, |index, db, h| {
-        let row = index * width..(index + 1) * width;
-        let inputs = a[row.clone()].iter().zip(&b[row.clone()]).zip(&da[row]);
-        for ((db, h), ((a, b), dh)) in db.iter_mut().zip(h).zip(inputs) {
-            let activated = a * sigmoid(*a);
-            *db = dh * activated;
-            *h = activated * b;
-        }
-    });
-    each_row(&mut da, width, |index, da| {
-        let at = index * width;
-        for (da, (a, b)) in da.iter_mut().zip(a[at..].iter().zip(&b[at..])) {
-            let s = sigmoid(*a);
-            *da *= b * s * (1.0 + a * (1.0 - s));
-        }
-    });
-    (da, db, h)
 }
