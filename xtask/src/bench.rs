@@ -176,13 +176,14 @@ impl Args {
 
     /// Runs the workloads of a group on each side.
     fn compare(&self, binary: &Path) -> Result<ExitCode> {
-        let python = self.python()?;
         let list = Command::new(binary)
             .args(["bench-worker", "list"])
             .output()
             .with_context(|| format!("cannot start {}", binary.display()))?;
         let list = String::from_utf8(list.stdout)?;
         let chosen = self.chosen(&list)?;
+        // Last of what can fail: it may install for minutes.
+        let python = self.python()?;
         // Other devices have other limits.
         let limits = if self.device == "cpu" {
             Limits::probe(binary)?
