@@ -266,7 +266,7 @@ pub struct BundleWriter {
     building: tempfile::TempDir,
     destination: PathBuf,
     /// Tells other processes that this one lives, if it [began alone](Self::begin_alone).
-    lock: Option<File>,
+    lock: Option<disk::FolderLock>,
 }
 
 impl BundleWriter {

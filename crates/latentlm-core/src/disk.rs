@@ -305,13 +305,27 @@ pub fn temporary_folder(folder: &Path) -> io::Result<tempfile::TempDir> {
     Ok(made)
 }
 
-/// A temporary folder for a folder of this name, with the mode that the user's umask asks for. The file holds a lock on it
-/// until it is closed, at the latest by the system when the process ends: [`sweep_killed`] leaves it alone until then.
-/// There is no file where folders have no locks.
+/// The lock of a [`locked_folder`].
+#[derive(Debug)]
+pub struct FolderLock(File);
+
+impl Drop for FolderLock {
+    /// Closing the file is not enough: a program that another thread is about to start holds it too, until it runs.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
+
+/// A temporary folder for a folder of this name, with the mode that the user's umask asks for, and a lock on it until that is
+/// dropped, at the latest by the system when the process ends: [`sweep_killed`] leaves it alone until then. There is none
+/// where folders have no locks.
 ///
 /// # Errors
 /// If the folder can't be written to.
-pub fn locked_folder(folder: &Path, name: &str) -> io::Result<(tempfile::TempDir, Option<File>)> {
+pub fn locked_folder(
+    folder: &Path,
+    name: &str,
+) -> io::Result<(tempfile::TempDir, Option<FolderLock>)> {
     let prefix = locked_prefix(name);
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix);
@@ -319,7 +333,7 @@ pub fn locked_folder(folder: &Path, name: &str) -> io::Result<(tempfile::TempDir
     note(|| Change::CreateFolder(made.path().into()));
     let lock = File::open(made.path());
     let lock = lock.ok().filter(|lock| lock.try_lock().is_ok());
-    Ok((made, lock))
+    Ok((made, lock.map(FolderLock)))
 }
 
 /// Removes what killed processes left of the [`locked_folder`]s of a name. Returns whether a process that lives may have
@@ -404,6 +418,22 @@ mod tests {
         fs::create_dir(&folder).unwrap();
         let made = temporary_folder(dir.path()).unwrap();
         assert_eq!(mode(made.path()), mode(&folder));
+    }
+
+    /// As a program does that is being started while the lock is dropped: until it runs, it has all open files.
+    #[cfg(unix)]
+    #[test]
+    fn a_dropped_lock_is_held_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, lock) = locked_folder(dir.path(), "model").unwrap();
+        fs::write(folder.path().join("a"), b"x").unwrap();
+        let folder = folder.keep();
+        let held = lock.as_ref().map(|lock| lock.0.try_clone().unwrap());
+        assert!(sweep_killed(dir.path(), "model"), "it is being written");
+        drop(lock);
+        assert!(!sweep_killed(dir.path(), "model"));
+        assert!(!folder.exists());
+        drop(held);
     }
 
     #[cfg(unix)]
