@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 #[cfg(feature = "cpu")]
-use latentlm_products::convolution::TapOrder;
+use latentlm_convolutions::TapOrder;
 
 use crate::linear::linear;
 

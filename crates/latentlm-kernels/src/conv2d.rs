@@ -3,7 +3,7 @@
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 #[cfg(feature = "cpu")]
-use latentlm_products::convolution::Window;
+use latentlm_convolutions::Window;
 
 /// The window of a layer. `None` if the kernel does not support the layer's groups or padding.
 #[cfg(feature = "cpu")]

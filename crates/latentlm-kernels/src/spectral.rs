@@ -8,7 +8,7 @@ use crate::types::{SpectralFloors, SpectralWindow};
 #[derive(Debug, Clone)]
 pub struct SpectralLosses {
     #[cfg(feature = "cpu")]
-    spectra: std::sync::Arc<latentlm_products::spectral::Spectra>,
+    spectra: std::sync::Arc<latentlm_convolutions::spectral::Spectra>,
 }
 
 impl SpectralLosses {

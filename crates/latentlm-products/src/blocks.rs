@@ -40,6 +40,8 @@ pub(crate) struct OutputRows {
     pub(crate) outputs: usize,
     /// Bytes of a row.
     pub(crate) row_bytes: usize,
+    /// Outputs that are multiplied at the same time.
+    pub(crate) unit: usize,
     pub(crate) threads: usize,
 }
 
@@ -71,6 +73,6 @@ impl OutputRows {
         } else {
             self.outputs.div_ceil(4 * self.threads)
         };
-        cached.min(shared).max(1).next_multiple_of(OUTPUTS)
+        cached.min(shared).max(1).next_multiple_of(self.unit)
     }
 }

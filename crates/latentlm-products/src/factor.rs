@@ -37,7 +37,7 @@ impl<'a> Factor<'a> {
     }
 
     /// The matrix in float32; `None` if it is another type.
-    pub(crate) fn whole(self) -> Option<Matrix<'a>> {
+    pub fn whole(self) -> Option<Matrix<'a>> {
         match self {
             Self::Whole {
                 numbers,
@@ -50,13 +50,14 @@ impl<'a> Factor<'a> {
 
     /// `out = x self` for rows `x`: on this thread if `alone`, or else on all if that pays. `scratch` is memory for
     /// rounded rows.
-    pub(crate) fn product_over(
-        &self,
-        out: &mut [f32],
-        x: &[f32],
-        scratch: &mut Vec<u32>,
-        alone: bool,
-    ) {
+    ///
+    /// # Shapes
+    /// - `x`: `[N, inputs]`
+    /// - `out`: `[N, outputs]`
+    ///
+    /// # Panics
+    /// If sizes do not fit each other.
+    pub fn product_over(&self, out: &mut [f32], x: &[f32], scratch: &mut Vec<u32>, alone: bool) {
         match self {
             Self::Whole {
                 numbers,

@@ -3,16 +3,16 @@
 //! groups are rounded, in another order.
 
 use std::arch::x86_64::{
-    __m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_and_si128,
-    _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi8, _mm_set1_epi16,
-    _mm_shuffle_ps, _mm_srli_epi16, _mm256_add_epi32, _mm256_and_si256, _mm256_castps256_ps128,
-    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
-    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set_m128i, _mm256_set1_epi8, _mm256_set1_epi16,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_srli_epi16, _mm256_sub_epi16,
-    _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_mul_ps,
-    _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-    _mm512_shuffle_i64x2, _mm512_xor_si512,
+    __m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss,
+    _mm_and_si128, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi8,
+    _mm_set1_epi16, _mm_shuffle_ps, _mm_srli_epi16, _mm256_add_epi32, _mm256_and_si256,
+    _mm256_castps256_ps128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_extractf128_ps,
+    _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set_m128i, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_srli_epi16,
+    _mm256_sub_epi16, _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_inserti64x4, _mm512_loadu_si512,
+    _mm512_mask_blend_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_xor_si512,
 };
 
 use crate::bits::{Bits, GROUP, SCALE_BYTES, widened};
@@ -30,6 +30,10 @@ const UNPACKED_ROWS: usize = 32;
 const AVX2_ROWS: usize = 2;
 /// Sums in a register of AVX-512, each of four products.
 const LANES: usize = 16;
+/// Bytes that the memory gives at once.
+const CACHE_LINE: usize = 64;
+/// Bytes of a row that move from the second-level cache to the first before they are multiplied.
+const AHEAD: usize = 8 * CACHE_LINE;
 /// Lanes of the second group of a step.
 const SECOND_GROUP: u16 = 0xff00;
 
@@ -158,6 +162,10 @@ fn unpack<const FOUR: bool>(unpacked: &mut Vec<Unpacked>, weights: Rows<'_>, cou
                 let row = bytes.as_ptr().add(output * line);
                 let at = row.add(step * step_bytes);
                 _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(count * line).cast());
+                if step * CACHE_LINE < line - scales_at {
+                    let scales = scales_at + step * CACHE_LINE;
+                    _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(count * line + scales).cast());
+                }
                 let scales = row.add(scales_at + step * 2 * SCALE_BYTES);
                 (numbers::<FOUR>(at), scale_pair(scales))
             };
@@ -279,6 +287,12 @@ impl Tile<'_> {
                     let at = row.add(step * step_bytes);
                     // The next tile's rows begin where these end: their memory is asked for while these are multiplied.
                     _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(O * line).cast());
+                    // Its scales lie behind its numbers, and the first step needs some already.
+                    if step * CACHE_LINE < line - scales_at {
+                        let scales = scales_at + step * CACHE_LINE;
+                        _mm_prefetch::<_MM_HINT_T1>(row.wrapping_add(O * line + scales).cast());
+                    }
+                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
                     let scales = row.add(scales_at + step * 2 * SCALE_BYTES);
                     *weights = (numbers::<FOUR>(at), scale_pair(scales));
                 }

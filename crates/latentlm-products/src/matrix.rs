@@ -55,6 +55,12 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// The numbers where they lie, with what is between rows.
+    #[inline]
+    pub fn numbers(self) -> &'a [f32] {
+        self.data
+    }
+
     /// The matrix of a range of its rows.
     ///
     /// # Panics
@@ -100,11 +106,11 @@ struct Target {
 #[derive(Debug, Clone, Copy)]
 pub struct Output {
     /// Numbers from one row of the output to the next.
-    row_stride: usize,
+    pub(crate) row_stride: usize,
     /// Whether the product is added to the numbers that are there.
-    add: bool,
+    pub(crate) add: bool,
     /// Factor of the product.
-    factor: f32,
+    pub(crate) factor: f32,
     /// Whether all threads may share the product.
     shared: bool,
 }

@@ -1,6 +1,6 @@
 //! Products of float32 matrices whose factors are rounded to bfloat16 on the way, with float32 sums: mixed precision, as
 //! training in bfloat16 computes. Processors with AVX-512 BF16 multiply by its instruction, see
-//! [`rounded`](crate::rounded); others round the factors and multiply them in float32.
+//! [`parts`]; others round the factors and multiply them in float32.
 //!
 //! The rows of a factor are rounded block by block, and at the same time laid out as the instruction wants them: two
 //! numbers that are neighbors in a sum lie in one `u32`. So a forward product, and those of both gradients, which have a
@@ -10,7 +10,7 @@ use half::bf16;
 
 use crate::matrix::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
-use crate::rounded;
+use crate::processor::has_bf16_products;
 
 /// Precision of a product's factors. Sums are float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,11 +63,12 @@ fn rounded_product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
         return vec![0.0; len];
     }
     #[cfg(target_arch = "x86_64")]
-    if rounded::available() {
+    if has_bf16_products() {
         // Not cleared first: the product writes every number anyway.
         let mut result = Vec::with_capacity(len);
         let out = &mut result.spare_capacity_mut()[..len];
-        tiles::multiply(out, a, b, false);
+        let way = parts::Way::for_sizes([a.rows, a.columns, b.columns]);
+        parts::multiply(out, a, b, false, way);
         // SAFETY: `multiply` has written all of the `len` numbers.
         unsafe { result.set_len(len) };
         return result;
@@ -85,11 +86,12 @@ fn add_rounded_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if rounded::available() {
+    if has_bf16_products() {
         let numbers: *mut [f32] = out;
         // SAFETY: both types have the same layout, and nothing but float32 numbers is written.
         let out = unsafe { &mut *(numbers as *mut [std::mem::MaybeUninit<f32>]) };
-        tiles::multiply(out, a, b, true);
+        let way = parts::Way::for_sizes([a.rows, a.columns, b.columns]);
+        parts::multiply(out, a, b, true, way);
         return;
     }
     let (left, right) = (Widened::new(a), Widened::new(b));
@@ -145,6 +147,12 @@ fn rounded_as_by_instruction(x: f32) -> f32 {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+mod block;
+#[cfg(target_arch = "x86_64")]
+mod parts;
+#[cfg(target_arch = "x86_64")]
+mod registers;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
@@ -246,6 +254,37 @@ mod tests {
         }
     }
 
+    /// What the fastest way for a size would leave untried on this processor.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_way_multiplies_every_size() {
+        use std::mem::MaybeUninit;
+        let mut ways = Vec::new();
+        if has_bf16_products() {
+            ways.push(parts::Way::Registers);
+        }
+        if crate::amx::available() {
+            ways.push(parts::Way::Tiles);
+        }
+        let pool = ThreadPoolBuilder::new().num_threads(3).build();
+        let pool = pool.expect("a few threads");
+        for [rows, inner, columns] in SHAPES {
+            let (x, w) = (numbers(rows * inner, 0.7), numbers(inner * columns, 1.3));
+            for (left, right) in [(false, false), (false, true), (true, false), (true, true)] {
+                let a = lies(&x, rows, inner, left);
+                let b = lies(&w, inner, columns, right);
+                for (way, add) in ways.iter().flat_map(|way| [(*way, false), (*way, true)]) {
+                    let mut out = vec![MaybeUninit::new(9.0_f32); rows * columns];
+                    pool.install(|| parts::multiply(&mut out, a, b, add, way));
+                    // SAFETY: all of them were numbers before.
+                    #[allow(unsafe_code)]
+                    let out: Vec<f32> = out.iter().map(|x| unsafe { x.assume_init() }).collect();
+                    compare(&out, if add { 9.0 } else { 0.0 }, a, b);
+                }
+            }
+        }
+    }
+
     /// Parts of larger matrices, and products of nothing.
     #[test]
     fn gaps_and_nothing_are_multiplied() {
@@ -297,21 +336,24 @@ mod tests {
         assert_eq!(matrix::product(left.matrix(), right.matrix()), expected);
     }
 
-    /// Rubbish shows in its row, and nowhere else.
+    /// Rubbish shows in its row, and nowhere else: in sizes for registers and for tiles.
     #[test]
     fn rubbish_shows() {
-        let (mut x, w) = (numbers(14 * 40, 0.7), numbers(40 * 20, 1.3));
-        x[40 + 7] = f32::NAN;
-        x[2 * 40 + 7] = f32::INFINITY;
-        let product = Precision::Bf16.product(Matrix::new(&x, 14, 40), Matrix::new(&w, 40, 20));
-        for (row, numbers) in product.chunks(20).enumerate() {
-            for x in numbers {
-                let expected = match row {
-                    1 => x.is_nan(),
-                    2 => x.is_infinite(),
-                    _ => x.is_finite(),
-                };
-                assert!(expected, "row {row}: {x}");
+        for (rows, columns) in [(14, 20), (37, 50)] {
+            let (mut x, w) = (numbers(rows * 40, 0.7), numbers(40 * columns, 1.3));
+            x[40 + 7] = f32::NAN;
+            x[2 * 40 + 7] = f32::INFINITY;
+            let (a, b) = (Matrix::new(&x, rows, 40), Matrix::new(&w, 40, columns));
+            let product = Precision::Bf16.product(a, b);
+            for (row, numbers) in product.chunks(columns).enumerate() {
+                for x in numbers {
+                    let expected = match row {
+                        1 => x.is_nan(),
+                        2 => x.is_infinite(),
+                        _ => x.is_finite(),
+                    };
+                    assert!(expected, "row {row} of {rows}: {x}");
+                }
             }
         }
     }

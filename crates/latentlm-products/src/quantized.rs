@@ -12,7 +12,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::bits::{Bits, GROUP, largest, nearest_byte, widened_group};
-use crate::blocks::{OutputRows, threads_for};
+use crate::blocks::{OUTPUTS, OutputRows, threads_for};
 #[cfg(target_arch = "x86_64")]
 use crate::integers;
 use crate::rows::{RoundedRow, Rows};
@@ -113,6 +113,7 @@ impl<'a> Quantized<'a> {
         let matrix = OutputRows {
             outputs,
             row_bytes: self.rows.line,
+            unit: OUTPUTS,
             threads,
         };
         matrix.each_block(out, |first, block| {

@@ -15,7 +15,12 @@ use std::arch::x86_64::{
 use rayon::prelude::*;
 
 #[cfg(target_arch = "x86_64")]
+use crate::amx::{self, Columns, Lines, Sums, Tiles};
+#[cfg(target_arch = "x86_64")]
 use crate::blocks::threads_for;
+use crate::processor::has_bf16_products;
+#[cfg(target_arch = "x86_64")]
+use crate::window::Window;
 
 /// Columns of a panel: as many as one register holds sums of.
 const LANES: usize = 16;
@@ -26,22 +31,9 @@ const PANELS: usize = 2;
 /// Rows whose sums are kept in registers at the same time. The sums of 12 rows and 2 panels take 24 of the 32
 /// registers and leave 8 for the factors.
 const ROWS: usize = 12;
-
-/// Whether this processor has the instruction, and loads of single bfloat16 numbers, which all that have it know.
+/// Fewest rows for tiles: of one or two, registers are faster.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-pub fn available() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512bf16")
-}
-
-/// Whether this processor has the instruction.
-#[cfg(not(target_arch = "x86_64"))]
-#[inline]
-pub fn available() -> bool {
-    false
-}
+const TILE_ROWS: usize = 3;
 
 /// Memory that products with a [`Rounded`] matrix reuse.
 #[derive(Debug)]
@@ -58,6 +50,10 @@ pub struct RoundedScratch<'a> {
 pub struct Rounded {
     /// `[panel, pair of rows, column]`
     panels: Vec<u32>,
+    /// Pairs of rows; with those that fill up a tile if `tiles`.
+    pairs: usize,
+    /// Whether the processor's tiles multiply, if there are [`TILE_ROWS`].
+    tiles: bool,
     rows: usize,
     columns: usize,
 }
@@ -71,18 +67,30 @@ impl Rounded {
     ///
     /// # Panics
     /// If the processor does not have the instruction, or the number of numbers does not fit.
-    #[allow(unsafe_code)]
     pub fn new(numbers: &[f32], rows: usize, columns: usize) -> Self {
+        Self::laid_out(numbers, rows, columns, has_tiles())
+    }
+
+    /// [`Self::new`] for tiles or for registers.
+    #[allow(unsafe_code)]
+    fn laid_out(numbers: &[f32], rows: usize, columns: usize, tiles: bool) -> Self {
         assert_eq!(numbers.len(), rows * columns, "a {rows} x {columns} matrix");
-        assert!(available(), "this processor has no products of bfloat16");
-        let mut panels = vec![0; columns.div_ceil(LANES) * rows.div_ceil(2) * LANES];
+        assert!(
+            has_bf16_products(),
+            "this processor has no products of bfloat16"
+        );
+        let pairs = rows.div_ceil(if tiles { 2 * LANES } else { 2 });
+        let pairs = if tiles { pairs * LANES } else { pairs };
+        let mut panels = vec![0; columns.div_ceil(LANES) * pairs * LANES];
         #[cfg(target_arch = "x86_64")]
         if columns > 0 {
             // SAFETY: the processor has both features.
-            unsafe { lay_out(&mut panels, numbers, rows, columns) };
+            unsafe { lay_out(&mut panels, numbers, pairs, columns) };
         }
         Self {
             panels,
+            pairs,
+            tiles,
             rows,
             columns,
         }
@@ -113,7 +121,10 @@ impl Rounded {
         let count = out.len() / self.columns.max(1);
         assert_eq!(out.len(), count * self.columns, "the product's size");
         assert_eq!(x.len(), count * self.rows, "{count} rows of {}", self.rows);
-        assert!(available(), "this processor has no products of bfloat16");
+        assert!(
+            has_bf16_products(),
+            "this processor has no products of bfloat16"
+        );
         #[cfg(target_arch = "x86_64")]
         self.multiply(out, x, scratch, alone);
         #[cfg(not(target_arch = "x86_64"))]
@@ -124,21 +135,31 @@ impl Rounded {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code)]
     fn multiply(&self, out: &mut [f32], x: &[f32], scratch: RoundedScratch<'_>, alone: bool) {
-        let pairs = self.rows.div_ceil(2);
+        let pairs = self.pairs;
         if pairs == 0 || out.is_empty() {
             return out.fill(0.0);
         }
         let RoundedScratch { rows, columns } = scratch;
         let count = out.len() / self.columns;
+        let by_tiles = self.tiles && count >= TILE_ROWS;
+        let room = if by_tiles && count > amx::SIDE {
+            count.next_multiple_of(amx::WIDTH)
+        } else {
+            count
+        };
         rows.clear();
-        rows.resize(count * pairs, 0);
+        rows.resize(room * pairs, 0);
         for (rounded, x) in rows.chunks_exact_mut(pairs).zip(x.chunks_exact(self.rows)) {
-            // SAFETY: the processor has both features, see `available`.
+            // SAFETY: the processor has both features, see `has_bf16_products`.
             unsafe { round(rounded, x) };
         }
         let rows = rows.as_slice();
-        if threads_for(count * self.rows * self.columns, alone) == 1 {
-            // SAFETY: the processor has both features, see `available`.
+        let threads = threads_for(count * self.rows * self.columns, alone);
+        if by_tiles {
+            return self.multiply_by_tiles(out, rows, threads);
+        }
+        if threads == 1 {
+            // SAFETY: the processor has both features, see `has_bf16_products`.
             unsafe { multiply_panels(&self.panels, pairs, rows, out) };
             return;
         }
@@ -153,7 +174,7 @@ impl Rounded {
             .par_chunks_mut(count * width)
             .zip(self.panels.par_chunks(pairs * width))
             .for_each(|(block, panels)| {
-                // SAFETY: the processor has both features, see `available`.
+                // SAFETY: the processor has both features, see `has_bf16_products`.
                 unsafe { multiply_panels(panels, pairs, rows, block) };
             });
         for (row, out) in out.chunks_exact_mut(self.columns).enumerate() {
@@ -163,6 +184,60 @@ impl Rounded {
             }
         }
     }
+
+    /// [`Self::multiply`] by the processor's tiles. There is room for rows that fill up the last tile.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code)]
+    fn multiply_by_tiles(&self, out: &mut [f32], rows: &[u32], threads: usize) {
+        let out_rows = out.len() / self.columns;
+        let panels = self.panels.chunks(PANELS * self.pairs * LANES);
+        let mut parts = Vec::with_capacity(panels.len());
+        let mut rest = Window::of(out, self.columns);
+        for panels in panels {
+            let (out, right) = rest.split_columns(PANELS * LANES);
+            rest = right;
+            parts.push((out, panels));
+        }
+        let tiles = || Tiles::of_rows(out_rows);
+        let run = |tiles: &Tiles, (out, panels)| {
+            // SAFETY: the processor has the feature, see `has_bf16_products`.
+            unsafe { multiply_tiles(tiles, out, rows, panels, self.pairs) };
+        };
+        if threads == 1 {
+            let tiles = tiles();
+            parts.into_iter().for_each(|part| run(&tiles, part));
+        } else {
+            parts.into_par_iter().for_each(|part| run(&tiles(), part));
+        }
+    }
+}
+
+/// The product of rounded rows with one or two panels, whose columns are all that `out` has.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn multiply_tiles(tiles: &Tiles, mut out: Window<'_>, rows: &[u32], panels: &[u32], pairs: usize) {
+    let mut sums = Sums::new();
+    let right = Columns::narrow_panels(panels, panels.len() / (pairs * LANES));
+    let [count, columns] = [out.rows(), out.columns()];
+    for row in (0..count).step_by(amx::WIDTH) {
+        let left = Lines::of_pairs(&rows[row * pairs..], pairs);
+        let out = out.part(row..count.min(row + amx::WIDTH), 0..columns);
+        if [out.rows(), columns] == [amx::WIDTH; 2] {
+            tiles.multiply(out, left, right, false);
+        } else {
+            let both = out.rows() > amx::SIDE;
+            tiles.multiply_part(&mut sums, left, right, both);
+            sums.write(out, false);
+        }
+    }
+}
+
+/// Whether this processor has tiles.
+fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return amx::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// The product of rounded rows of `pairs` pairs each with some panels, whose columns are all that a row of `out` has.
@@ -194,8 +269,7 @@ fn multiply_panels(panels: &[u32], pairs: usize, rows: &[u32], out: &mut [f32]) 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 #[allow(unsafe_code)]
-fn lay_out(panels: &mut [u32], numbers: &[f32], rows: usize, columns: usize) {
-    let pairs = rows.div_ceil(2);
+fn lay_out(panels: &mut [u32], numbers: &[f32], pairs: usize, columns: usize) {
     for (pair, both) in numbers.chunks(2 * columns).enumerate() {
         let (even, odd) = both.split_at(columns);
         for column in (0..columns).step_by(LANES) {
@@ -359,7 +433,7 @@ mod tests {
     /// and on several.
     #[test]
     fn products_are_those_of_rounded_numbers() {
-        if !available() {
+        if !has_bf16_products() {
             return;
         }
         let pool = ThreadPoolBuilder::new().num_threads(3).build();
@@ -375,10 +449,13 @@ mod tests {
             (3, 0, 4),
             (0, 4, 4),
         ];
-        for (rows, inner, columns) in shapes.chain(more) {
+        let shapes: Vec<_> = shapes.chain(more).collect();
+        let ways =
+            [false, has_tiles()].map(|tiles| shapes.iter().map(move |shape| (tiles, *shape)));
+        for (tiles, (rows, inner, columns)) in ways.into_iter().flatten() {
             let (x, w) = (numbers(rows * inner, 0.7), numbers(inner * columns, 1.3));
             let mut got = vec![9.0; rows * columns];
-            let weight = Rounded::new(&w, inner, columns);
+            let weight = Rounded::laid_out(&w, inner, columns, tiles);
             product(&weight, &mut got, &x, true);
             let mut shared = vec![9.0; rows * columns];
             pool.install(|| product(&weight, &mut shared, &x, false));

@@ -131,7 +131,7 @@ pub fn each_row_and_sum(
 
 /// `sum += x`, number by number.
 #[multiversion(targets = "simd")]
-pub(crate) fn add(sum: &mut [f32], x: &[f32]) {
+pub fn add(sum: &mut [f32], x: &[f32]) {
     for (sum, x) in sum.iter_mut().zip(x) {
         *sum += x;
     }
@@ -199,7 +199,7 @@ fn add_wide_bias(rows: &mut [f32], bias: &[f32]) {
 }
 
 /// Cuts `rows` into `count` consecutive ranges of about the same length.
-pub(crate) fn cut(rows: usize, count: usize) -> Vec<Range<usize>> {
+pub fn cut(rows: usize, count: usize) -> Vec<Range<usize>> {
     (0..count)
         .map(|index| index * rows / count..(index + 1) * rows / count)
         .collect()

@@ -1,13 +1,14 @@
 //! Attention on packed queries, keys and values, and its gradient. Scores exist for one tile of queries of
 //! one head at a time, and only over the keys that these queries see. The backward pass computes them again, in long
-//! documents for a few tiles.
+//! documents for a few tiles. The heads of short documents are computed by `latentlm_products::short`.
 
 mod gradient;
 
 pub(super) use gradient::backward;
 
 use latentlm_products::math;
-use latentlm_products::{Matrix, Output, product_into};
+use latentlm_products::rotary::{self, Rotation};
+use latentlm_products::{Matrix, Output, product_into, short};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -36,70 +37,6 @@ impl Shape {
     /// Factor of the scores.
     pub(super) fn scale(&self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
-    }
-}
-
-/// Rotary position embedding: at each position, pair `i` of a head is turned by an angle of its own.
-#[derive(Clone, Copy)]
-pub(super) struct Rotation<'a> {
-    /// Cosines of the angles, `[length, head_dim / 2]`.
-    pub(super) cos: &'a [f32],
-    /// Sines of the angles, `[length, head_dim / 2]`.
-    pub(super) sin: &'a [f32],
-    /// Whether pair `i` is `(2i, 2i + 1)` or else `(i, i + head_dim / 2)`.
-    pub(super) interleaved: bool,
-}
-
-impl Rotation<'_> {
-    /// The rotation of the positions from `start` on.
-    pub(super) fn from(self, start: usize, head_dim: usize) -> Self {
-        let at = start * head_dim / 2;
-        Self {
-            cos: &self.cos[at..],
-            sin: &self.sin[at..],
-            ..self
-        }
-    }
-}
-
-/// Turns the pairs of one head at one position; in the other direction if `direction` is -1.
-#[inline(always)]
-fn turn_row(row: &mut [f32], cos: &[f32], sin: &[f32], interleaved: bool, direction: f32) {
-    if interleaved {
-        for (pair, (cos, sin)) in row.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
-            let (a, b, sin) = (pair[0], pair[1], sin * direction);
-            pair[0] = a * cos - b * sin;
-            pair[1] = b * cos + a * sin;
-        }
-    } else {
-        let (first, second) = row.split_at_mut(cos.len());
-        let pairs = first.iter_mut().zip(second);
-        for ((a, b), (cos, sin)) in pairs.zip(cos.iter().zip(sin)) {
-            let (x, y, sin) = (*a, *b, sin * direction);
-            *a = x * cos - y * sin;
-            *b = y * cos + x * sin;
-        }
-    }
-}
-
-/// Turns one head at all positions, `[length, head_dim]`; in the other direction if `direction` is -1.
-#[multiversion(targets = "simd")]
-fn turn(rotation: Rotation<'_>, rows: &mut [f32], head_dim: usize, direction: f32) {
-    let half = head_dim / 2;
-    for (position, row) in rows.chunks_exact_mut(head_dim).enumerate() {
-        let cos = &rotation.cos[position * half..][..half];
-        let sin = &rotation.sin[position * half..][..half];
-        turn_row(row, cos, sin, rotation.interleaved, direction);
-    }
-}
-
-/// Turns all heads of one position by the first angles of the rotation.
-#[multiversion(targets = "simd")]
-pub(super) fn turn_heads(rotation: Rotation<'_>, heads: &mut [f32], head_dim: usize) {
-    let cos = &rotation.cos[..head_dim / 2];
-    let sin = &rotation.sin[..head_dim / 2];
-    for row in heads.chunks_exact_mut(head_dim) {
-        turn_row(row, cos, sin, rotation.interleaved, 1.0);
     }
 }
 
@@ -173,17 +110,6 @@ fn split_mut<'a>(
         rest = others;
     }
     arrays
-}
-
-/// Copies the rows of one head out of the packed positions, one behind the other.
-fn gather(out: &mut [f32], packed: &[f32], shape: Shape, head: usize) {
-    let (width, at) = (shape.packed(), head * shape.head_dim);
-    for (out, row) in out
-        .chunks_exact_mut(shape.head_dim)
-        .zip(packed.chunks_exact(width))
-    {
-        out.copy_from_slice(&row[at..at + shape.head_dim]);
-    }
 }
 
 /// The values of one key/value head, as a matrix within the packed positions.
@@ -261,12 +187,15 @@ impl Document<'_> {
     // The rotation needs a copy, and rows without gaps suit the products. Values are not rotated and are read
     // in place, see `values`.
     fn load(self, out: &mut [f32], head: usize, start: usize) {
-        let shape = self.shape;
-        gather(out, &self.packed[start * shape.packed()..], shape, head);
-        if let Some(rotation) = self.rotation {
-            let rotation = rotation.from(start, shape.head_dim);
-            turn(rotation, out, shape.head_dim, 1.0);
+        if out.is_empty() {
+            return;
         }
+        let Shape { head_dim, .. } = self.shape;
+        let packed = &self.packed[start * self.shape.packed() + head * head_dim..];
+        let rows = out.len() / head_dim;
+        let rows = Matrix::strided(packed, rows, head_dim, self.shape.packed());
+        let rotation = self.rotation.map(|rotation| rotation.from(start, head_dim));
+        rotary::load(out, rows, rotation);
     }
 
     /// Keys of all key/value heads, rotated, `[kv_heads, length, head_dim]`.
@@ -299,17 +228,23 @@ impl Document<'_> {
     fn attend_tile(self, tile: Tile, keys: &[f32], work: &mut TileWork, out: &mut [f32]) {
         let shape = self.shape;
         let (width, head_dim) = (shape.heads * shape.head_dim, shape.head_dim);
-        let TileWork { q, scores } = work;
+        let TileWork { q, scores, short } = work;
         q.resize(tile.rows() * head_dim, 0.0);
         scores.resize(tile.numbers(), 0.0);
         for head in 0..shape.heads {
             let group = head * shape.kv_heads / shape.heads;
             self.load(q, head, tile.start);
             let k = &keys[group * shape.length * head_dim..][..tile.width * head_dim];
-            self.attend(tile, q, k, scores);
-            let p = Matrix::new(scores, tile.rows(), tile.width);
             let v = values(self.packed, shape, group).row_range(0..tile.width);
             let out = &mut out[head * head_dim..];
+            // Such a document has one tile.
+            if short::pays(shape.length, head_dim) {
+                let head = short::Head::new(q, k, v);
+                short::attend(out, width, head, |query| self.mask.seen(query), short);
+                continue;
+            }
+            self.attend(tile, q, k, scores);
+            let p = Matrix::new(scores, tile.rows(), tile.width);
             product_into(out, Output::replace(width), p, v);
         }
     }
@@ -321,6 +256,7 @@ struct TileWork {
     /// Rotated queries of a head.
     q: Vec<f32>,
     scores: Vec<f32>,
+    short: short::Scratch,
 }
 
 /// The result of attention, `[batch, length, heads * head_dim]`.

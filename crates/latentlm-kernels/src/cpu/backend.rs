@@ -4,7 +4,7 @@ use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch, ExtensionType, Flex, TensorMetadata, backend_extension};
 use burn::tensor::Tensor;
-use latentlm_products::convolution::{TapOrder, Window};
+use latentlm_convolutions::{TapOrder, Window};
 
 use super::activation;
 use super::cross_entropy;

@@ -3,8 +3,8 @@
 use burn::backend::flex::FlexTensor;
 use burn::backend::{DispatchTensor, TensorMetadata};
 use burn::tensor::{DType, Tensor};
+use latentlm_convolutions::{ConvLayer, LayerGradients, LayerKept, LayerVectors};
 use latentlm_products::Precision;
-use latentlm_products::convolution::{ConvLayer, LayerGradients, LayerKept, LayerVectors};
 
 use super::inputs::signals;
 use super::plain::{flat, flat_option, wrapped};

@@ -4,7 +4,7 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::{Flex, TensorMetadata};
-use latentlm_products::convolution::{CausalWanted, Wanted};
+use latentlm_convolutions::{CausalWanted, Wanted};
 use latentlm_products::tasks::sum_of_rows;
 
 use super::inputs::{CausalConvInputs, Conv2dInputs, DepthwiseInputs};

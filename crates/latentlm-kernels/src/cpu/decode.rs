@@ -10,10 +10,11 @@ use burn::tensor::{DType, Int, Tensor, bf16};
 use latentlm_products::cached::{
     Cached, CachedGroup, CachedScratch, Int8Rows, attend, merge, part_len, round_row, widen,
 };
+use latentlm_products::rotary::{self, Rotation};
 use latentlm_products::{Matrix, Output, product_into};
 use rayon::prelude::*;
 
-use super::attention::{Rotation, Shape, TileMask, softmax, tiles, turn_heads};
+use super::attention::{Shape, TileMask, softmax, tiles};
 use super::plain::wrapped;
 use super::storage::{contiguous, numbers, owned, sizes, tensor};
 use crate::cache::KeysValues;
@@ -234,8 +235,8 @@ impl Step<'_> {
         for (index, packed) in self.packed.chunks_exact(shape.packed()).enumerate() {
             let (sequence, position) = (index / shape.length, index % shape.length);
             let (turned, fresh) = packed.split_at(row.len());
-            row.copy_from_slice(turned);
-            turn_heads(self.rotation.from(position, width), &mut row, width);
+            let rotation = self.rotation.from(position, width);
+            rotary::turn_heads(&mut row, turned, rotation, width);
             let (q, k) = row.split_at(shape.heads * width);
             queries.extend_from_slice(q);
             let heads = k.chunks_exact(width).zip(fresh.chunks_exact(width));

@@ -7,7 +7,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Flex, TensorMetadata};
-use latentlm_products::convolution::{TapOrder, Window};
+use latentlm_convolutions::{TapOrder, Window};
 use latentlm_products::tasks::{Rows, sum_of_rows};
 use latentlm_products::{Matrix, Precision};
 

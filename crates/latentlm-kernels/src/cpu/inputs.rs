@@ -2,12 +2,13 @@
 
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use latentlm_products::Precision;
-use latentlm_products::convolution::{
+use latentlm_convolutions::{
     CausalConv, Conv2d, ConvGradients, Depthwise, Signals, TapOrder, Wanted, Window, Winograd,
 };
+use latentlm_products::Precision;
+use latentlm_products::rotary::Rotation;
 
-use super::attention::{self, Attention, Rotation};
+use super::attention::{self, Attention};
 use super::group_norm::GroupNorm;
 use super::norm::{self, Affine, Norm};
 use super::storage::{contiguous, numbers, sizes, tensor};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::backend::DispatchTensor;
 use burn::tensor::Tensor;
-use latentlm_products::spectral::{Floors, Resolution, Spectra};
+use latentlm_convolutions::spectral::{Floors, Resolution, Spectra};
 
 use super::plain::{flat, wrapped};
 use super::storage::{numbers, tensor};

@@ -28,7 +28,15 @@ pub(super) fn rotary_from(
 
 #[test]
 fn attention_is_its_parts() {
-    for (length, heads, kv_heads, head_dim) in [(1, 1, 1, 4), (5, 4, 2, 6), (33, 3, 1, 8)] {
+    for (length, heads, kv_heads, head_dim) in [
+        (1, 1, 1, 4),
+        (5, 4, 2, 6),
+        (33, 3, 1, 8),
+        (16, 2, 2, 32),
+        (28, 4, 2, 20),
+        (64, 2, 1, 16),
+        (65, 2, 1, 16),
+    ] {
         let packed = PackedHeads { heads, kv_heads };
         let x = normal([2, length, (heads + 2 * kv_heads) * head_dim]);
         let inputs = [Input::Cube(x.clone())];

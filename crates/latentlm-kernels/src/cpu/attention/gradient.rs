@@ -2,13 +2,12 @@
 //! takes tiles of queries, then keys.
 
 use latentlm_products::math;
-use latentlm_products::{Matrix, Output, product_into};
+use latentlm_products::{Matrix, Output, product_into, rotary, short};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{
-    Attention, Document, Shape, TILE, Tile, are_few, split_documents, split_mut, tiles, turn,
-    values,
+    Attention, Document, Shape, TILE, Tile, are_few, split_documents, split_mut, tiles, values,
 };
 
 /// Positions of a document whose heads are each worth several threads in the backward pass.
@@ -31,6 +30,7 @@ struct Scratch {
     dq: Vec<f32>,
     dk: Vec<f32>,
     dv: Vec<f32>,
+    short: short::Scratch,
 }
 
 impl Scratch {
@@ -155,23 +155,19 @@ impl Group<'_> {
                 values: values(document.packed, shape, self.index),
                 dout: Matrix::strided(dout, shape.length, head_dim, width),
             };
-            head_gradients(document, matrices, work, few);
+            if short::pays(shape.length, head_dim) {
+                short_gradients(document, matrices, work);
+            } else {
+                head_gradients(document, matrices, work, few);
+            }
             // Added, not copied: the query heads of a group share keys and values, whose gradient is the sum over
             // the group.
-            let [dq, dk, dv] = [&work.dq, &work.dk, &work.dv].map(|x| x.chunks_exact(head_dim));
-            for ([q, k, v], (dq, (dk, dv))) in self.rows.iter_mut().zip(dq.zip(dk.zip(dv))) {
-                add(&mut q[own * head_dim..][..head_dim], dq);
-                add(k, dk);
-                add(v, dv);
-            }
+            let (rows, rotation) = (&mut self.rows, document.rotation);
+            let at = own * head_dim;
+            rotary::add_back(rows, (0, at), &work.dq, rotation, head_dim);
+            rotary::add_back(rows, (1, 0), &work.dk, rotation, head_dim);
+            rotary::add_back(rows, (2, 0), &work.dv, None, head_dim);
         }
-    }
-}
-
-/// `sums += x`.
-fn add(sums: &mut [f32], x: &[f32]) {
-    for (sum, x) in sums.iter_mut().zip(x) {
-        *sum += x;
     }
 }
 
@@ -194,7 +190,15 @@ struct HeadMatrices<'a> {
     dout: Matrix<'a>,
 }
 
-/// Gradients of the queries, keys and values of one head, in the work memory.
+/// Gradients of the rotated queries and keys, and of the values, of one head of a short document, in the work memory.
+fn short_gradients(document: Document<'_>, matrices: HeadMatrices<'_>, work: &mut Scratch) {
+    let head = short::Head::new(&work.q, &work.k, matrices.values);
+    let gradients = [&mut work.dq, &mut work.dk, &mut work.dv].map(Vec::as_mut_slice);
+    let seen = |query| document.mask.seen(query);
+    short::gradients(gradients, matrices.dout, head, seen, &mut work.short);
+}
+
+/// The same for a document of any length.
 // Each tile's probabilities are computed again. To keep them from the forward pass would take length x length
 // numbers for each head of each document; as it is, memory grows with the length and not with its square.
 fn head_gradients(
@@ -245,11 +249,6 @@ fn head_gradients(
                 head.key_gradients(scores, &mut keys, !is_last);
             }
         });
-    }
-    if let Some(rotation) = document.rotation {
-        // The gradient of a rotation is the rotation back.
-        turn(rotation, &mut work.dq, head_dim, -1.0);
-        turn(rotation, &mut work.dk, head_dim, -1.0);
     }
 }
 

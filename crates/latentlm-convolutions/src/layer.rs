@@ -9,9 +9,9 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::signals::Signals;
-use crate::factor::Factor;
-use crate::math::{gelu, inverse_rms};
-use crate::tasks::rows_a_task;
+use latentlm_products::Factor;
+use latentlm_products::math::{gelu, inverse_rms};
+use latentlm_products::tasks::rows_a_task;
 
 /// Most numbers between the projections of a block: a quarter of a megabyte of the second-level cache.
 pub(super) const NUMBERS_A_BLOCK: usize = 1 << 16;

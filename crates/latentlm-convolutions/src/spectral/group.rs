@@ -4,7 +4,7 @@
 use multiversion::multiversion;
 
 use crate::fourier::{Bin, Fourier, LANES, Sample, forward, transposed};
-use crate::math::ln;
+use latentlm_products::math::ln;
 
 /// Hops in a window, so that each sample lies in as many frames.
 pub(super) const OVERLAP: usize = 4;

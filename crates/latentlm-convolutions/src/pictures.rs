@@ -6,8 +6,8 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::matrix::{Matrix, Output, product_into, product_over};
-use crate::tasks::{cut, each_row};
+use latentlm_products::tasks::{cut, each_row};
+use latentlm_products::{Matrix, Output, product_into, product_over};
 
 /// Most numbers of a band's unfolded input: half a megabyte of the second-level cache.
 // An unfolded picture has as many numbers for each pixel as the kernel has taps; a whole one would go out to

@@ -10,9 +10,9 @@ use rayon::prelude::*;
 
 use super::pictures::add_in_order;
 use super::signals::Signals;
-use crate::few_rows;
-use crate::matrix::{Matrix, Output, product, product_into};
-use crate::tasks::{add_bias, add_to_rows, cut, each_row};
+use latentlm_products::few_rows;
+use latentlm_products::tasks::{add_bias, add_to_rows, cut, each_row};
+use latentlm_products::{Matrix, Output, product, product_into};
 
 /// Most numbers of a task, those that it reads and those that it writes: a quarter of a megabyte of the second-level cache.
 const NUMBERS_A_TASK: usize = 1 << 16;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use multiversion::multiversion;
 
 use super::signals::Signals;
-use crate::tasks::{each_row, sum_of_rows, sum_rows};
+use latentlm_products::tasks::{each_row, sum_of_rows, sum_rows};
 
 /// A convolution of each channel with its own filter.
 #[derive(Debug, Clone, Copy)]

@@ -12,9 +12,9 @@ use super::layer::{
     ConvLayer, LEAST_ROWS, LayerVectors, MOST_ROWS, NUMBERS_A_BLOCK, Shared, normalize, room,
 };
 use super::pictures::add_in_order;
-use crate::math::{gelu_and_slope, inverse_rms, sum_pairs};
-use crate::matrix::{Matrix, Output, product_into};
-use crate::tasks::{add, each_row_and_sum, rows_a_task};
+use latentlm_products::math::{gelu_and_slope, inverse_rms, sum_pairs};
+use latentlm_products::tasks::{add, each_row_and_sum, rows_a_task};
+use latentlm_products::{Matrix, Output, product_into};
 
 /// Most shards that sum up gradients of the projections on their own. The number follows from sizes alone, so that the
 /// order of sums, and with it the result, does not depend on the threads.
@@ -367,7 +367,7 @@ fn products(a: &[f32], b: &[f32]) -> Vec<f32> {
 fn scale_rows(gradient: &mut [f32], weight: Matrix<'_>, scale: &[f32]) -> Vec<f32> {
     let width = scale.len();
     let step = rows_a_task(width) * width;
-    let weights = weight.data.par_chunks(step);
+    let weights = weight.numbers().par_chunks(step);
     let sums: Vec<Vec<f32>> = gradient
         .par_chunks_mut(step)
         .zip(weights)
@@ -473,7 +473,7 @@ mod tests {
     use super::super::layer::LayerFound;
     use super::super::signals::Signals;
     use super::*;
-    use crate::factor::Factor;
+    use latentlm_products::Factor;
     use rayon::ThreadPoolBuilder;
 
     fn numbers(count: usize, seed: f32) -> Vec<f32> {

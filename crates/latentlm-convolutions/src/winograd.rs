@@ -19,8 +19,8 @@ use crate::filtering::{
     PLACES, Stack, add_to_pictures, from_outputs, from_pictures, into_outputs, transform_weights,
     weight_gradient,
 };
-use crate::matrix::{Matrix, Output, product_into, product_over};
-use crate::tasks::cut;
+use latentlm_products::tasks::cut;
+use latentlm_products::{Matrix, Output, product_into, product_over};
 
 /// Approximate number of tiles in a block. The transforms of a block stay in the second-level cache; blocks of
 /// 32 and of 128 tiles were slower (docs/log.md, 2026-11-25).
