@@ -7,6 +7,7 @@ import importlib.machinery
 import importlib.util
 import io
 import json
+import math
 import os
 import re
 import subprocess
@@ -31,8 +32,8 @@ def load():
 
 check = load()
 
-# Answers like the binary. `image-lm-step` works, `head-step` fails, `mllm-step` never answers, and one
-# reference case is over its bound. It writes its process id into a given folder.
+# Answers like the binary. `image-lm-step` works, `head-step` fails, `mllm-step` never answers if there is a file `hang`,
+# and one reference case is over its bound. It writes its process id into a given folder.
 STAND_IN = """#!{python}
 import os, sys, time
 from pathlib import Path
@@ -59,7 +60,7 @@ elif verb == "bench-worker":
           '"heads": 2, "kv_heads": 1, "mlp_ratio": 4.0, "head_depth": 1, "draws": 4, "classes": 10}}', flush=True)
     count = 0
     for line in sys.stdin:
-        if name == "mllm-step":
+        if name == "mllm-step" and (Path({folder!r}) / "hang").exists():
             time.sleep(1000)
         count += 1
         print(2**20 if line.strip() == "memory" else count, flush=True)
@@ -83,6 +84,12 @@ else:
 """
 
 
+def write_program(path, text):
+    """Writes a file that can be run, by a process of its own: what this one is writing, the programs that other tests
+    are starting have open too until they run, and a file that is open for writing can't be run."""
+    subprocess.run(["sh", "-c", 'cat > "$0" && chmod 755 "$0"', str(path)], input=text, text=True, check=True)
+
+
 class Whole(unittest.TestCase):
     """Runs of the script as a user starts it."""
 
@@ -90,8 +97,7 @@ class Whole(unittest.TestCase):
         self.place = tempfile.TemporaryDirectory()
         self.folder = Path(self.place.name)
         self.binary = self.folder / "latentlm"
-        self.binary.write_text(STAND_IN.format(python=sys.executable, folder=str(self.folder)))
-        self.binary.chmod(0o755)
+        write_program(self.binary, STAND_IN.format(python=sys.executable, folder=str(self.folder)))
         self.out = self.folder / "gpu.json"
 
     def tearDown(self):
@@ -118,34 +124,41 @@ class Whole(unittest.TestCase):
         """Stand-ins that are still running."""
 
         def runs(path):
-            # A zombie has ended; only nobody has waited for it.
+            # A process that has ended has no command, also while nobody has waited for it, and its id may be another's.
             try:
-                state = Path(f"/proc/{path.name[4:]}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                command = Path(f"/proc/{path.name[4:]}/cmdline").read_bytes()
             except OSError:
                 return False
-            return state != "Z"
+            return os.fsencode(self.binary) in command.split(b"\0")
 
         return [path.name for path in self.folder.glob("pid-*") if runs(path)]
 
-    def test_failures_are_rows_and_a_part_that_hangs_is_ended(self):
-        done = self.run_check("--only", "train,reference", "--limit", "4")
-        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+    def assert_all_ended(self):
+        """Killed processes end when it is their turn, which a busy machine may put off."""
+        end = time.monotonic() + 60
+        while self.alive() and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertEqual(self.alive(), [])
+
+    def assert_step_is_timed(self):
+        """The row of `image-lm-step`: units 1 to 13; the first four warm up, the median of the others is 9."""
         step = self.row("train", "image-lm-step", "ours")
-        # Units 1 to 13; the first four warm up, the median of the others is 9.
         self.assertEqual((step["status"], step["ms"], step["first_ms"], step["mib"]), ("ok", 9.0, 1.0, 1.0))
         self.assertGreater(step["tflops"], 0)
+
+    def test_failures_are_rows_and_a_part_that_hangs_is_ended(self):
+        begun = time.monotonic()
+        done = self.run_check("--only", "train,reference")
+        taken = time.monotonic() - begun
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assert_step_is_timed()
         eager = self.row("train", "image-lm-step", "eager")
         self.assertEqual(eager["status"], "left out")
         self.assertIn("no PyTorch", eager["note"])
         head = self.row("train", "head-step", "ours")
         self.assertEqual(head["status"], "failed")
         self.assertIn("no such head", head["note"])
-        self.assertEqual(self.part("train")["status"], "timed out")
-        self.assertLess(self.part("train")["seconds"], 20)
-        time.sleep(0.2)
-        self.assertEqual(self.alive(), [])
-        # The next part ran in spite of this.
-        self.assertEqual(self.part("reference")["status"], "done")
+        self.assertEqual([self.part(name)["status"] for name in ("train", "reference")], ["done", "done"])
         case = self.row("reference", "schedule", "float32")
         self.assertEqual((case["status"], case["count"]), ("ok", 2))
         self.assertIn("0.25 of its bound at most: condition", case["note"])
@@ -155,6 +168,19 @@ class Whole(unittest.TestCase):
         self.assertIn("over: loss", over["note"])
         sides = [row["side"] for row in self.part("reference")["rows"] if row["name"].startswith("transformer")]
         self.assertEqual(sorted(sides), ["bfloat16", "float32"])
+
+        # Once more, with time enough for all that answers, however busy the machine is; what never does takes a quarter
+        # of an hour.
+        (self.folder / "hang").touch()
+        limit = min(math.ceil(3 + 4 * taken), check.LONGEST_PART_S)
+        done = self.run_check("--only", "train,reference", "--limit", limit)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        self.assertEqual(self.part("train")["status"], "timed out")
+        self.assertLess(self.part("train")["seconds"], 900)
+        self.assert_step_is_timed()
+        self.assert_all_ended()
+        # The next part ran in spite of this.
+        self.assertEqual(self.part("reference")["status"], "done")
 
     def test_parts_are_added_and_replaced(self):
         self.assertEqual(self.run_check("--only", "card").returncode, 0)
@@ -201,17 +227,21 @@ class Whole(unittest.TestCase):
             sides = ("first token", "token") if name == "tiny transcript" else ("first sound", "frame")
             for numbers in ("float32", "bfloat16"):
                 first, further = (self.row("published", f"{name}, {numbers} weights", side) for side in sides)
+                # The stand-in sleeps for 20 ms a frame, 50 ms a token: 12 frames, 10 tokens in two runs.
                 self.assertGreater(first["ms"], 20)
-                # The stand-in sleeps for 20 ms a frame, 50 ms a token; another process may come in between.
-                self.assertGreater(further["ms"], 5)
+                self.assertGreater(first["seconds"], 0.23)
+                # Where the script itself waits for its turn, all frames come at once, and the longer answer is faster.
+                self.assertIn(further["status"], ("ok", "left out"))
+                self.assertGreater(further.get("ms", 1), 0)
         self.assertEqual(self.row("published", "tiny realtime", "make-model")["status"], "ok")
 
     def test_what_a_part_has_written_is_removed_when_it_is_ended(self):
-        self.binary.write_text(self.binary.read_text().replace('elif verb == "speak":', 'elif verb == "speak":\n    time.sleep(1000)'))
+        text = self.binary.read_text()
+        write_program(self.binary, text.replace('elif verb == "speak":', 'elif verb == "speak":\n    time.sleep(1000)'))
         self.run_check("--small", "--only", "published", "--limit", "3")
         self.assertEqual(self.part("published")["status"], "timed out")
         self.assertEqual(list(self.folder.glob("latentlm-check-*")), [])
-        self.assertEqual(self.alive(), [])
+        self.assert_all_ended()
 
     def test_a_command_that_the_binary_lacks_is_a_failed_row(self):
         done = self.run_check("--small", "--only", "recipes")
