@@ -8,24 +8,28 @@ use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use latentlm_tests::fuzz::{Inputs, target};
 
-use crate::plan::{Plan, folder};
+use crate::plan::{Plan, failures};
 use crate::watch::MOST_KIB;
 
 /// The environment variable that makes a process a child: the target's name.
 pub const CHILD: &str = "LATENTLM_FUZZ_CHILD";
 /// The environment variable with the number of the first input.
 pub const FIRST: &str = "LATENTLM_FUZZ_FIRST";
+/// The environment variable with the folder of the input that is being read, and of what its reader writes.
+pub const PLACE: &str = "LATENTLM_FUZZ_PLACE";
 /// This test's name.
 pub const NAME: &str = "child::reads_what_it_is_asked_to";
 /// What lines for the parent contain: the test runner prints lines too, and begins some of ours.
 pub const MARK: &str = "@fuzz ";
 /// The input that is being read.
 pub const CURRENT: &str = "current";
+/// The folder that its reader writes into.
+pub const SCRATCH: &str = "scratch";
 
 /// Does nothing unless [`CHILD`] is set.
 #[test]
@@ -34,17 +38,17 @@ fn reads_what_it_is_asked_to() {
         return;
     };
     let first = env::var(FIRST).unwrap().parse().unwrap();
-    read(&name, first, &Plan::of_environment());
+    let place = PathBuf::from(env::var_os(PLACE).unwrap());
+    read(&name, &place, first, &Plan::of_environment());
 }
 
-fn read(name: &str, first: usize, plan: &Plan) {
+fn read(name: &str, place: &Path, first: usize, plan: &Plan) {
     let target = target(name).expect("a target that exists");
     let inputs = Inputs::of(&target, plan.inputs);
-    let folder = folder(name);
-    let mut reader = (target.reader)(&folder.join("scratch"));
+    let mut reader = (target.reader)(&place.join(SCRATCH));
     for index in first..inputs.count() {
         let bytes = inputs.get(plan.seed, index);
-        fs::write(folder.join(CURRENT), &bytes).unwrap();
+        fs::write(place.join(CURRENT), &bytes).unwrap();
         tell(&format!("begin {index}"));
         let start = Instant::now();
         let read = catch_unwind(AssertUnwindSafe(|| reader(&bytes)));
@@ -56,7 +60,7 @@ fn read(name: &str, first: usize, plan: &Plan) {
             Ok(_) => None,
         };
         if failure.is_some() {
-            keep(&folder, index);
+            keep(name, place, index);
         }
         let verdict = match (&failure, &read) {
             (Some(failure), _) => format!("failed {failure}"),
@@ -81,10 +85,12 @@ fn tell(line: &str) {
         .expect("the parent listens");
 }
 
-/// Keeps the input that was read last under its number.
-pub fn keep(folder: &Path, index: usize) {
+/// Keeps the input of a target that was read last under its number.
+pub fn keep(name: &str, place: &Path, index: usize) {
+    let folder = failures(name);
+    fs::create_dir_all(&folder).expect("a folder of cargo's");
     let kept = folder.join(format!("failed-{index}"));
-    fs::copy(folder.join(CURRENT), kept).expect("the input that was written");
+    fs::copy(place.join(CURRENT), kept).expect("the input that was written");
 }
 
 /// The most memory that a process has had, in KiB; 0 where that is not known.

@@ -58,8 +58,8 @@ fn number(name: &str) -> Option<u64> {
     Some(number.unwrap_or_else(|_| panic!("{name} must be a whole number, not `{text}`")))
 }
 
-/// Where a target's files lie: the input that is being read, and those that failed.
-pub fn folder(target: &str) -> PathBuf {
+/// Where the inputs of a target that failed lie.
+pub fn failures(target: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join("fuzz")
         .join(target)

@@ -13,15 +13,15 @@ use std::time::{Duration, Instant};
 
 use latentlm_tests::fuzz::Target;
 
-use crate::child::{self, MARK, keep, peak_kib};
-use crate::plan::folder;
+use crate::child::{self, MARK, SCRATCH, keep, peak_kib};
+use crate::plan::failures;
 
 /// Most memory that a process may take, in KiB.
 pub const MOST_KIB: u64 = 1 << 20;
-/// Longest time to read one input. Most take milliseconds; a machine may be busy.
-const LONGEST: Duration = Duration::from_secs(20);
+/// Longest time to read one input. Most take milliseconds, some a second; a machine may be busy with many other tests.
+const LONGEST: Duration = Duration::from_secs(120);
 /// Longest time until the first input is read: models are built.
-const LONGEST_START: Duration = Duration::from_secs(120);
+const LONGEST_START: Duration = Duration::from_secs(600);
 /// How often memory is looked at while an input is read.
 const LOOK: Duration = Duration::from_millis(50);
 /// A target is left alone after so many failures.
@@ -68,10 +68,12 @@ enum End {
 
 /// Reads all inputs of a target.
 pub fn run(target: &Target) -> Report {
-    let folder = folder(target.name);
     // Of an earlier run.
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(folder.join("scratch")).unwrap();
+    let _ = fs::remove_dir_all(failures(target.name));
+    // Of this run alone: whole runs of the tests may take place at the same time.
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    fs::create_dir(place.join(SCRATCH)).unwrap();
     let mut report = Report {
         name: target.name,
         ..Report::default()
@@ -79,7 +81,7 @@ pub fn run(target: &Target) -> Report {
     let mut first = 0;
     while report.failures.len() < MOST_FAILURES {
         let before = report.inputs;
-        match read(target.name, first, &mut report) {
+        match read(target.name, place, first, &mut report) {
             End::Done => break,
             End::Handover if report.inputs > before => {}
             End::Handover => {
@@ -93,8 +95,8 @@ pub fn run(target: &Target) -> Report {
             }
             End::Early(why) => {
                 let index = report.inputs - 1;
-                keep(&folder, index);
-                report.fail(&folder, index, &why);
+                keep(target.name, place, index);
+                report.fail(index, &why);
             }
         }
         first = report.inputs;
@@ -103,13 +105,13 @@ pub fn run(target: &Target) -> Report {
 }
 
 /// Reads the inputs of a target from one on, until the process ends.
-fn read(name: &str, first: usize, report: &mut Report) -> End {
-    let folder = folder(name);
-    let errors = File::create(folder.join("stderr")).unwrap();
+fn read(name: &str, place: &Path, first: usize, report: &mut Report) -> End {
+    let errors = File::create(place.join("stderr")).unwrap();
     let mut process = Command::new(env::current_exe().unwrap())
         .args([child::NAME, "--exact", "--nocapture", "--test-threads=1"])
         .env(child::CHILD, name)
         .env(child::FIRST, first.to_string())
+        .env(child::PLACE, place)
         // Names of functions take seconds to look up, for every panic.
         .env("RUST_BACKTRACE", "0")
         .stdin(Stdio::null())
@@ -137,7 +139,7 @@ fn read(name: &str, first: usize, report: &mut Report) -> End {
         Followed::Ended { done: true, .. } if status.success() => End::Done,
         Followed::Ended { reading: false, .. } if status.success() => End::Handover,
         Followed::Ended { .. } => {
-            let errors = fs::read_to_string(folder.join("stderr")).unwrap_or_default();
+            let errors = fs::read_to_string(place.join("stderr")).unwrap_or_default();
             let mut lines = errors.lines().rev();
             let last = lines.find(|line| !line.trim().is_empty()).unwrap_or("");
             End::Early(format!("ends its process, {status}: {last}"))
@@ -215,13 +217,13 @@ impl Report {
             Some("refused") => self.refused += 1,
             _ => {
                 let why = words.next().unwrap_or_default().to_owned();
-                self.fail(&folder(self.name), self.inputs - 1, &why);
+                self.fail(self.inputs - 1, &why);
             }
         }
     }
 
-    fn fail(&mut self, folder: &Path, index: usize, why: &str) {
-        let kept = folder.join(format!("failed-{index}"));
+    fn fail(&mut self, index: usize, why: &str) {
+        let kept = failures(self.name).join(format!("failed-{index}"));
         let line = format!("{}: input {index} {why} ({})", self.name, kept.display());
         self.failures.push(line);
     }
