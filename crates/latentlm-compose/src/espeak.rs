@@ -354,15 +354,12 @@ mod tests {
     /// A stand-in for the real program: it checks its arguments and copies the file `sound.wav` of the folder.
     #[cfg(unix)]
     fn stand_in(folder: &Path) -> EspeakOptions {
-        use std::os::unix::fs::PermissionsExt;
-
         let program = folder.join("program");
         let script = format!(
             "#!/bin/sh\ntest \"$1$3$5$7$8\" = -v-s-p--stdin-w && cat > /dev/null && cp '{}' \"$9\"\n",
             folder.join("sound.wav").display()
         );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        crate::stand_in::write_program(&program, &script);
         EspeakOptions {
             program,
             ..options(&folder.join("corpus"), &[])

@@ -24,6 +24,8 @@ mod espeak;
 mod files;
 mod path;
 mod scene;
+#[cfg(all(test, unix, feature = "sound"))]
+mod stand_in;
 #[cfg(feature = "sound")]
 mod voices;
 

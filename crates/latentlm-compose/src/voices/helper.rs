@@ -315,15 +315,12 @@ mod tests {
     /// A stand-in for Python: it checks its arguments, says what the script would, and repeats requests.
     #[cfg(unix)]
     fn stand_in(folder: &Path, answers: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
-
         let program = folder.join("python");
         let script = format!(
             "#!/bin/sh\ntest \"$1\" = -c || exit 1\n{answers}\ncat > '{}/requests'\n",
             folder.display()
         );
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        crate::stand_in::write_program(&program, &script);
         program
     }
 
