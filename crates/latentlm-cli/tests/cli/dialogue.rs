@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use latentlm_data::speech::{read_audio, wav_bytes};
 use safetensors::SafeTensors;
 
-use crate::{expect, latentlm};
+use crate::{expect, latentlm, wait_for};
 
 /// Samples of a frame of the case's model.
 pub const HOP: usize = 40;
@@ -356,22 +355,17 @@ fn long(folder: &Path) -> Child {
     command.arg(case().join("script.txt"));
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().unwrap();
-    assert!(has_frames(folder, 4), "nothing is said");
+    wait_for_frames(folder, 4);
     child
 }
 
-/// Waits until so many frames of `said.wav` are written; false if they never are.
-pub fn has_frames(folder: &Path, frames: usize) -> bool {
+/// Waits until so many frames of `said.wav` are written.
+pub fn wait_for_frames(folder: &Path, frames: usize) {
     let bytes = (44 + 2 * frames * HOP) as u64;
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(60) {
+    wait_for("speech", || {
         let file = fs::metadata(folder.join("said.wav"));
-        if file.is_ok_and(|file| file.len() >= bytes) {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    false
+        file.is_ok_and(|file| file.len() >= bytes)
+    });
 }
 
 /// The header tells of the frames that are there.

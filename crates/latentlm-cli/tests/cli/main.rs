@@ -23,9 +23,13 @@ mod video;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_latentlm");
+
+/// Longest time until a process does what it does in a second on a machine that does nothing else.
+const LONGEST_START: Duration = Duration::from_secs(600);
 
 /// A model that trains in seconds.
 const TINY: [&str; 18] = [
@@ -79,6 +83,15 @@ fn expect(command: &mut Command, code: i32, part: &str) {
     let (got, line) = failure(&command.output().unwrap());
     assert!(line.contains(part), "{line}");
     assert_eq!(got, code, "{line}");
+}
+
+/// Waits until a process has come as far as `has_come` looks for; `what` names that in a failure.
+fn wait_for(what: &str, mut has_come: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !has_come() {
+        assert!(started.elapsed() < LONGEST_START, "{what} never comes");
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn png(path: &Path) {
@@ -238,11 +251,8 @@ fn a_killed_run_resumes() {
     let long = "codec_train.steps=40";
     let mut child = train(dir, &["--progress", "silent", long]).spawn().unwrap();
     let latest = dir.join("runs/mnist/checkpoints/codec/latest");
-    let started = Instant::now();
-    while !latest.exists() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    std::thread::sleep(Duration::from_millis(150));
+    wait_for("a checkpoint", || latest.exists());
+    thread::sleep(Duration::from_millis(150));
     child.kill().unwrap();
     child.wait().unwrap();
 
@@ -294,9 +304,10 @@ fn a_full_disk_loses_no_checkpoint() {
 fn ctrl_c_saves_and_exits() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
+    // So many steps take minutes: the signal does not come too late.
     let long = [
-        "codec_train.steps=4000",
-        "codec_train.checkpoint_every=4000",
+        "codec_train.steps=100000",
+        "codec_train.checkpoint_every=100000",
     ];
     let child = train(dir, &long)
         .args(["--progress", "plain"])
@@ -305,11 +316,7 @@ fn ctrl_c_saves_and_exits() {
         .spawn()
         .unwrap();
     let log = dir.join("runs/mnist/metrics.jsonl");
-    let started = Instant::now();
-    let begun = || fs::metadata(&log).is_ok_and(|m| m.len() > 0);
-    while !begun() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for("a step", || fs::metadata(&log).is_ok_and(|m| m.len() > 0));
     let id = child.id().to_string();
     assert!(
         Command::new("kill")

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::{expect, latentlm};
 
@@ -150,11 +149,10 @@ fn the_report_is_there_from_the_codecs_first_checkpoint_on() {
     training.stdout(Stdio::null()).stderr(Stdio::null());
     let mut training = training.spawn().unwrap();
     let report = dir.join("runs/emoji/report.html");
-    let started = Instant::now();
-    while !report.is_file() && started.elapsed() < Duration::from_secs(60) {
+    crate::wait_for("a report", || {
         assert!(training.try_wait().unwrap().is_none(), "it has ended");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        report.is_file()
+    });
     training.kill().unwrap();
     training.wait().unwrap();
     let html = fs::read_to_string(report).unwrap();

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::{
     path::PathBuf,
     process::{Child, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use crate::kills::{below, results};
@@ -209,11 +207,10 @@ fn equal_weights_are_equal_files_in_two_processes() {
 mod of_unix {
     use std::os::unix::fs::PermissionsExt;
     use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::kills::unfinished;
-    use crate::{BINARY, latentlm};
+    use crate::{BINARY, latentlm, wait_for};
 
     /// A command of ours in a shell that does something else before.
     fn in_shell(before: &str, command: &Command, folder: &Path) -> Command {
@@ -262,11 +259,10 @@ mod of_unix {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let started = Instant::now();
-        while size() <= before && started.elapsed() < Duration::from_secs(60) {
+        wait_for("a step", || {
             assert!(child.try_wait().unwrap().is_none(), "it has ended");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+            size() > before
+        });
         child
     }
 
@@ -329,17 +325,15 @@ mod of_unix {
 /// The unfinished folder in a folder, as soon as it has a file. `not` is one that does not count.
 #[cfg(unix)]
 fn unfinished(folder: &Path, not: Option<&Path>) -> PathBuf {
-    let begun = Instant::now();
-    loop {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if Some(path.as_path()) != not && path.join("config.json").is_file() {
-                return path;
-            }
-        }
-        assert!(begun.elapsed() < Duration::from_secs(60), "nothing begins");
-        thread::sleep(Duration::from_millis(5));
-    }
+    let mut found = None;
+    crate::wait_for("a folder", || {
+        let paths = fs::read_dir(folder).unwrap();
+        let mut paths = paths.map(|entry| entry.unwrap().path());
+        let is_begun = |path: &PathBuf| Some(&**path) != not && path.join("config.json").is_file();
+        found = paths.find(is_begun);
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 /// The weights take seconds; each process is killed when it has written its first file.
@@ -366,11 +360,8 @@ fn what_a_killed_make_model_left_is_swept_by_the_next() {
     let own = unfinished(dir, Some(&first));
     assert!(!first.exists());
     let third = start();
-    let deadline = Instant::now() + Duration::from_secs(60);
     // Both live, and neither removes what the other writes.
-    while fs::read_dir(dir).unwrap().count() < 2 && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(5));
-    }
+    crate::wait_for("another folder", || fs::read_dir(dir).unwrap().count() > 1);
     assert!(own.exists());
     kill(second);
     kill(third);

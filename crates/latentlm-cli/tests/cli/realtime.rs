@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::dialogue::{HOP, case, has_frames, speak};
+use crate::dialogue::{HOP, case, speak, wait_for_frames};
 use crate::{expect, latentlm};
 
 fn realtime() -> PathBuf {
@@ -64,7 +64,8 @@ fn a_text_is_spoken_while_it_arrives() {
     let mut stdin = child.stdin.take().unwrap();
     let (begin, rest) = text.split_at(text.find(" three").unwrap());
     stdin.write_all(begin.as_bytes()).unwrap();
-    assert!(has_frames(dir, 6), "a window of speech");
+    // A window of speech.
+    wait_for_frames(dir, 6);
     assert!(child.try_wait().unwrap().is_none(), "it waits for more");
     stdin.write_all(rest.as_bytes()).unwrap();
     drop(stdin);

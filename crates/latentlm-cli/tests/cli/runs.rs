@@ -164,10 +164,9 @@ fn damaged_recipes_logs_and_reports_are_found() {
 #[cfg(unix)]
 mod signals {
     use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::BINARY;
+    use crate::{BINARY, wait_for};
 
     /// So many steps take minutes: no signal comes too late.
     const LONG: [&str; 2] = [
@@ -178,11 +177,9 @@ mod signals {
     /// Waits until a training has logged its first step, and sends it a signal.
     fn send(folder: &Path, child: &Child, signal: &str) {
         let log = folder.join("runs/mnist/metrics.jsonl");
-        let started = Instant::now();
-        let begun = || fs::metadata(&log).is_ok_and(|log| log.len() > 0);
-        while !begun() && started.elapsed() < Duration::from_secs(60) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for("a step", || {
+            fs::metadata(&log).is_ok_and(|log| log.len() > 0)
+        });
         let id = child.id().to_string();
         let mut kill = Command::new("kill");
         assert!(kill.args([signal, &id]).status().unwrap().success());

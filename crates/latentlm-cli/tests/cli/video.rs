@@ -4,8 +4,6 @@ use std::fs;
 use std::path::Path;
 #[cfg(unix)]
 use std::process::{Command, Stdio};
-#[cfg(unix)]
-use std::time::{Duration, Instant};
 
 use latentlm_media::ImageSpec;
 use latentlm_media::clip::{RawClip, write_gif};
@@ -246,10 +244,8 @@ fn ctrl_c_leaves_whole_frames(dir: &Path) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let (many, started) = (dir.join("many"), Instant::now());
-    while !many.join("clip").exists() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let many = dir.join("many");
+    crate::wait_for("a clip", || many.join("clip").exists());
     let id = child.id().to_string();
     let sent = Command::new("kill").args(["-INT", &id]).status().unwrap();
     assert!(sent.success());
