@@ -287,7 +287,7 @@ mod tests {
     fn runs_at_the_same_time_keep_their_own_output_and_order() {
         let folder = tempfile::tempdir().unwrap();
         let script = "touch begun-$RUST_TEST_THREADS; echo $RUST_TEST_THREADS
-            for i in $(seq 500); do test -e begun-1 && test -e begun-2 && exit 3; sleep 0.02; done";
+            for i in $(seq 20000); do test -e begun-1 && test -e begun-2 && exit 3; sleep 0.02; done";
         let mut tests = Command::new("sh");
         tests.args(["-c", script]).current_dir(folder.path());
         let runs = order(1, &[1, 2]);
