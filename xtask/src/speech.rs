@@ -152,6 +152,8 @@ fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use clap::Parser;
 
     use super::*;
@@ -240,6 +242,18 @@ mod tests {
         let mut words = typed(&["compare", "tts", "--python", "p"]);
         let told = take_all(&mut words).err().map(|error| error.to_string());
         assert!(told.is_some_and(|told| told.ends_with("add --judges")));
+    }
+
+    /// Runs the script's own Python tests, where there is a Python: they need no recognizer.
+    #[test]
+    fn recognition_is_repeatable() {
+        let script = project_root().join("xtask/python/test_recognize.py");
+        let Ok(output) = Command::new("python3").arg(script).output() else {
+            latentlm_args::tell!("skipped: this machine has no python3");
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
     }
 
     #[test]
