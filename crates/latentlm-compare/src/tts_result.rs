@@ -28,6 +28,9 @@ const JUDGED: [(&str, &str, &str); 5] = [
 /// Parts of the names of measurements that are in the file only.
 const LEFT_OUT: [&str; 2] = ["_character_error_rate_", "_understood_"];
 
+/// What stands beside the models: the recordings whose texts they say.
+const RECORDINGS: &str = "recordings";
+
 /// All models, LatentLM first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TtsComparison {
@@ -138,19 +141,44 @@ impl TtsComparison {
         names
     }
 
-    /// A row for each measurement with its interval, a column for each model; then the names of measurements that are
-    /// missing.
+    /// The measurement of recordings that one of speech stands beside, and a model in whose evaluation it is; none if
+    /// models were not measured on the same recordings.
+    fn recorded(&self, name: &str) -> Option<(String, &SpeechModelResult)> {
+        let name = name_of_recordings(name)?;
+        let mut all = self
+            .models
+            .iter()
+            .filter(|own| own.measure(&name).is_some());
+        let first = all.next()?;
+        let value = first.with_interval(&name);
+        let is_same = all.all(|own| own.with_interval(&name) == value);
+        is_same.then_some((name, first))
+    }
+
+    /// A row for each measurement with its interval, a column for each model and one for the recordings: about the best that
+    /// a model can reach. Then the names of measurements that are missing.
     fn measurements(&self) -> String {
         let mut head = vec!["measurement (95 % interval)".to_owned()];
         head.extend(self.models.iter().map(|own| own.name.clone()));
-        let measured = self.measured();
+        let mut measured = self.measured();
+        let recorded = measured.iter().filter_map(|name| self.recorded(name));
+        let recorded: BTreeSet<String> = recorded.map(|(name, _)| name).collect();
+        if !recorded.is_empty() {
+            head.push(RECORDINGS.into());
+        }
         let mut text = String::new();
         if !measured.is_empty() {
             text += &format!("\n{}|{}\n", row(&head), "---|".repeat(head.len()));
         }
+        // They have no row of their own.
+        measured.retain(|name| !recorded.contains(*name));
         for name in &measured {
             let mut cells = vec![name.replace('_', " ")];
             cells.extend(self.models.iter().map(|own| own.with_interval(name)));
+            if !recorded.is_empty() {
+                let own = self.recorded(name);
+                cells.push(own.map_or_else(String::new, |(name, own)| own.with_interval(&name)));
+            }
             text += &row(&cells);
         }
         let missing = JUDGED.iter().filter(|(_, part, _)| !has(&measured, part));
@@ -219,7 +247,8 @@ impl TtsComparison {
         text
     }
 
-    /// A chart for each column, and for what listeners found of the models; this also over the steps a second.
+    /// A chart for each column, and for what listeners found of the models, with the recordings beside them; this also over
+    /// the steps a second.
     pub(crate) fn figure(&self) -> String {
         let mut charts = Vec::new();
         for column in Self::columns() {
@@ -235,7 +264,10 @@ impl TtsComparison {
             let words = name.replace('_', " ");
             let bars = self.models.iter();
             let bars = bars.filter_map(|own| Some((own.name.clone(), own.measure(name)?)));
-            let bars: Vec<(String, f64)> = bars.collect();
+            let mut bars: Vec<(String, f64)> = bars.collect();
+            let recorded = self.recorded(name);
+            let recorded = recorded.and_then(|(name, own)| own.measure(&name));
+            bars.extend(recorded.map(|value| (RECORDINGS.to_owned(), value)));
             charts.push((words.clone(), bar_chart(&words, &bars)));
             charts.push((format!("{words}, by rate"), self.curves(name)));
         }
@@ -272,6 +304,17 @@ fn some(number: f64) -> Option<f64> {
 /// Whether some measurements have a part in their names.
 fn has(measured: &BTreeSet<&str>, part: &str) -> bool {
     measured.iter().any(|name| name.contains(part))
+}
+
+/// The name of what was measured of recordings, for a measurement of a model's speech or of a codec's copies; none if it is
+/// of something else.
+fn name_of_recordings(name: &str) -> Option<String> {
+    if let Some(kind) = name.strip_suffix("_speaker_similarity") {
+        return Some(format!("{kind}_similarity_of_same"));
+    }
+    let mut versions = ["_model", "_codec"].into_iter();
+    let measure = versions.find_map(|version| name.strip_suffix(version))?;
+    Some(format!("{measure}_original"))
 }
 
 /// Whether a listener's measurement is of a model's speech, and not of recordings or their reconstructions.
@@ -352,10 +395,9 @@ mod tests {
         assert!(table.contains("|  | 100.0 | 1 | 24 |"), "{table}");
     }
 
-    /// Every measurement of several utterances has its interval beside it, and what nobody measured is named.
-    #[test]
-    fn measurements_have_their_intervals() {
-        let mut heard = result("latentlm-7.5", 7.5, 75.0);
+    /// A model that was heard.
+    fn heard(name: &str, steps: f64, evaluations: f64) -> SpeechModelResult {
+        let mut heard = result(name, steps, evaluations);
         for (name, value, interval) in [
             ("seen_voices_speaker_similarity", 0.75, [0.7, 0.8]),
             ("seen_voices_similarity_of_same", 0.875, [0.85, 0.9]),
@@ -366,25 +408,78 @@ mod tests {
             evaluation.values.insert(name.into(), value);
             evaluation.intervals.insert(name.into(), interval);
         }
+        heard
+    }
+
+    /// Every measurement of several utterances has its interval beside it, and that of the recordings; what nobody measured
+    /// is named.
+    #[test]
+    fn measurements_have_their_intervals() {
         let comparison = TtsComparison {
-            models: vec![heard, result("rival-1", 75.0, 0.0)],
+            models: vec![
+                heard("latentlm-7.5", 7.5, 75.0),
+                result("rival-1", 75.0, 0.0),
+            ],
         };
         let tables = comparison.tables();
         for part in [
-            "\n| measurement (95 % interval) | latentlm-7.5 | rival-1 |\n|---|---|---|\n",
-            "| seen voices speaker similarity | 0.750 (0.700 to 0.800) |  |\n",
-            "| hard words dropped | 0.250 (0.125 to 0.500) |  |\n",
+            "\n| measurement (95 % interval) | latentlm-7.5 | rival-1 | recordings |\n|---|---|---|---|\n",
+            "| seen voices speaker similarity | 0.750 (0.700 to 0.800) |  | 0.875 (0.850 to 0.900) |\n",
+            "| hard words dropped | 0.250 (0.125 to 0.500) |  |  |\n",
             "\nNot measured: word errors (--recognizer, --open-recognizer); naturalness \
              (--naturalness-judge); PESQ of the codec (--pesq-judge).\n",
         ] {
             assert!(tables.contains(part), "{part}: {tables}");
         }
         assert!(!tables.contains("understood"), "{tables}");
+        assert!(!tables.contains("| seen voices similarity of same"));
         let figure = comparison.figure();
         assert!(figure.contains("hard words dropped"), "{figure}");
         assert!(figure.contains("hard words dropped, by rate"), "{figure}");
         assert!(figure.contains("backbone steps a second"), "{figure}");
         assert!(!figure.contains("similarity of same"), "{figure}");
+        assert!(figure.contains("recordings"), "{figure}");
+    }
+
+    /// Recordings have a column only if they are the same for all models, else a row.
+    #[test]
+    fn recordings_stand_beside_what_is_said() {
+        for (name, recorded) in [
+            (
+                "recordings_word_error_rate_model",
+                Some("recordings_word_error_rate_original"),
+            ),
+            (
+                "recordings_naturalness_codec",
+                Some("recordings_naturalness_original"),
+            ),
+            (
+                "continued_speaker_similarity",
+                Some("continued_similarity_of_same"),
+            ),
+            ("recordings_naturalness_original", None),
+            ("codec_pesq", None),
+            ("hard_words_dropped", None),
+        ] {
+            assert_eq!(name_of_recordings(name).as_deref(), recorded, "{name}");
+        }
+        let mut models = vec![
+            heard("latentlm-7.5", 7.5, 75.0),
+            heard("rival-1", 75.0, 0.0),
+        ];
+        let comparison = TtsComparison {
+            models: models.clone(),
+        };
+        let tables = comparison.tables();
+        let row = "| seen voices speaker similarity | 0.750 (0.700 to 0.800) | 0.750 (0.700 to 0.800) | \
+                   0.875 (0.850 to 0.900) |\n";
+        assert!(tables.contains(row), "{tables}");
+        let values = &mut models[1].evaluation.values;
+        values.insert("seen_voices_similarity_of_same".into(), 0.86);
+        let tables = TtsComparison { models }.tables();
+        let row = "| seen voices similarity of same | 0.875 (0.850 to 0.900) | 0.860 (0.850 to 0.900) |\n";
+        assert!(tables.contains(row), "{tables}");
+        assert!(!tables.contains("| recordings |"), "{tables}");
     }
 
     #[test]

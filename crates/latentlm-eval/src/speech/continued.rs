@@ -44,7 +44,7 @@ fn cut(words: &[SpokenWord], least: usize) -> Option<Cut> {
 
 impl<S: Speaker> Evaluation<'_, S> {
     /// Continues held-out recordings whose words have known times behind their first `seconds`, if anybody listens: word
-    /// errors and naturalness of what follows, and whether its voice is that of the beginning, with what followed really
+    /// errors and naturalness of what follows, and whether its voice is that of the beginning, all with what followed really
     /// beside it.
     pub(super) fn measure_continuation(&mut self, data: &SpeechData, seconds: f64) -> Result<()> {
         let (options, speaker) = (self.options, self.speaker);
@@ -100,6 +100,7 @@ impl<S: Speaker> Evaluation<'_, S> {
             self.recognize(listener, &all, "original", &all.originals)?;
             self.recognize(listener, &all, "model", &sounds)?;
         }
+        self.measure_naturalness(KIND, "original", &all.originals)?;
         self.measure_naturalness(KIND, "model", &sounds)?;
         match &judges.speaker {
             Some(judge) => self.compare_continued(judge, &beginnings, &sounds, &all.originals),

@@ -407,6 +407,7 @@ mod tests {
             ("continued_speaker_similarity", 1.0),
             ("continued_similarity_of_same", 0.25),
             ("continued_word_error_rate_model", 1.0),
+            ("continued_naturalness_original", 3.5),
             ("continued_naturalness_model", 3.5),
             ("held_out_voices_without_end", 0.0),
             ("held_out_voices_similarity_of_same", 1.0),
