@@ -60,6 +60,7 @@ fn json_lines() {
     );
     let test = SpeechDataset::open(dir.path(), SPEC, Split::Test).unwrap();
     assert_eq!((test.len(), test.text(0)), (1, "two"));
+    assert_eq!((train.seconds(), test.seconds()), (0.5, 1.0));
     assert!(SpeechDataset::is_speech(dir.path()));
     assert_ne!(train.fingerprint(), test.fingerprint());
 }

@@ -211,25 +211,38 @@ impl Clip {
         seconds: RangeInclusive<f64>,
         limits: SoundLimits,
     ) -> Option<String> {
+        self.usable(folder, seconds, limits).err()
+    }
+
+    /// Length in seconds of a recording that can be used, judged by its header and text.
+    ///
+    /// # Errors
+    /// With the reason why it can't be used.
+    pub(super) fn usable(
+        &self,
+        folder: &Path,
+        seconds: RangeInclusive<f64>,
+        limits: SoundLimits,
+    ) -> Result<f64, String> {
         if self.has_long_text {
-            return Some(format!(
+            return Err(format!(
                 "has a text of more than {MOST_TEXT_BYTES} bytes, the most that a recording may have"
             ));
         }
         if self.text.is_empty() {
-            return Some("has no text".into());
+            return Err("has no text".into());
         }
-        let length = match self.seconds(folder, limits) {
-            Ok(length) => length,
-            Err(reason) => return Some(reason),
-        };
+        let length = self.seconds(folder, limits)?;
         let (least, most) = (seconds.start(), seconds.end());
         if !seconds.contains(&length) {
-            return Some(format!(
+            return Err(format!(
                 "lasts {length:.2} s; the recipe takes {least} to {most} s"
             ));
         }
-        (length == 0.0).then(|| "holds no sound: 0 samples".into())
+        if length == 0.0 {
+            return Err("holds no sound: 0 samples".into());
+        }
+        Ok(length)
     }
 }
 

@@ -103,6 +103,8 @@ pub struct SpeechDataset {
     skipped: Arc<Vec<Skipped>>,
     /// Those of `skipped` that are missing or can't be decoded, as far as their headers tell.
     broken: Arc<Vec<Skipped>>,
+    /// Length of all recordings, as their headers tell.
+    seconds: f64,
     folder: Arc<Path>,
     spec: SpeechSpec,
     sound: SoundLimits,
@@ -155,13 +157,16 @@ impl SpeechDataset {
             skipped.clear();
         }
         let sound = bounds.sound.and_seconds(spec.max_seconds + SPARE_SECONDS);
-        let fault = |clip: &Clip| clip.fault(path, spec.min_seconds..=spec.max_seconds, sound);
-        hold_out(&mut clips, |clip| fault(clip).is_none());
+        let usable = |clip: &Clip| clip.usable(path, spec.min_seconds..=spec.max_seconds, sound);
+        hold_out(&mut clips, |clip| usable(clip).is_ok());
         clips.retain(|clip| clip.split == split);
-        let mut broken = Vec::new();
-        clips.retain(|clip| match fault(clip) {
-            None => true,
-            Some(reason) => {
+        let (mut broken, mut seconds) = (Vec::new(), 0.0);
+        clips.retain(|clip| match usable(clip) {
+            Ok(length) => {
+                seconds += length;
+                true
+            }
+            Err(reason) => {
                 let unusable = Skipped {
                     path: clip.path(path),
                     reason,
@@ -192,6 +197,7 @@ impl SpeechDataset {
             clips: Arc::new(clips),
             skipped: Arc::new(skipped),
             broken: Arc::new(broken),
+            seconds,
             folder: path.into(),
             spec,
             sound,
@@ -271,6 +277,11 @@ impl SpeechDataset {
     /// Whether there are no recordings.
     pub fn is_empty(&self) -> bool {
         self.clips.is_empty()
+    }
+
+    /// Length of all recordings in seconds before silence is trimmed, as their headers tell.
+    pub fn seconds(&self) -> f64 {
+        self.seconds
     }
 
     /// Sample rate, loudness and lengths of the recordings.

@@ -46,7 +46,13 @@ impl Pieces {
     fn within(data: &mut SpeechData, recipe: &SpeechRecipe, most: usize) -> Result<Self> {
         let recordings = data.train.clone();
         let (mut decoded, mut total) = (Vec::new(), 0);
+        // Headers tell of a large corpus before hours of it are decoded for nothing. They may say too little.
+        let rate_hz = f64::from(recordings.spec().sample_rate_hz);
+        let mut is_large = recordings.seconds() * rate_hz > most as f64;
         for index in 0..recordings.len() {
+            if is_large {
+                break;
+            }
             match recordings.get(index) {
                 Ok(utterance) => {
                     total += utterance.samples.len();
@@ -54,12 +60,10 @@ impl Pieces {
                 }
                 Err(error) => data.skip(index, &error),
             }
-            if total > most {
-                break;
-            }
+            is_large = total > most;
         }
         let mut count = decoded.len();
-        if total > most {
+        if is_large {
             (count, decoded) = (recordings.len(), Vec::new());
         }
         if count == 0 {
@@ -125,34 +129,68 @@ impl Pieces {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
+
     use super::*;
     use latentlm_data::speech::write_wav;
     use latentlm_pipelines::{Recipe, host_values};
 
-    /// Recordings that are decoded as they are needed, of which some break after the corpus was opened.
-    #[test]
-    fn another_recording_stands_in_for_a_broken_one() {
-        const COUNT: usize = 12;
-        let dir = tempfile::tempdir().unwrap();
-        let file = |index: usize| dir.path().join(format!("{index}.wav"));
-        let tone: Vec<f32> = (0..8000).map(|i| 0.2 * (i as f32 * 0.1).sin()).collect();
+    /// Training recordings of a corpus.
+    const COUNT: usize = 12;
+    /// Samples of each.
+    const LENGTH: usize = 8000;
+
+    fn file(folder: &Path, index: usize) -> PathBuf {
+        folder.join(format!("{index}.wav"))
+    }
+
+    /// A corpus of tones, and a recipe that takes a piece of each.
+    fn corpus(folder: &Path) -> (SpeechRecipe, SpeechData) {
+        let tone = (0..LENGTH).map(|i| 0.2 * (i as f32 * 0.1).sin());
+        let tone: Vec<f32> = tone.collect();
         let mut lines = String::new();
         for index in 0..=COUNT {
-            write_wav(&file(index), &tone, 16_000).unwrap();
+            write_wav(&file(folder, index), &tone, 16_000).unwrap();
             let split = if index < COUNT { "train" } else { "test" };
             lines += &format!(
                 "{{\"audio\": \"{index}.wav\", \"text\": \"word\", \"split\": \"{split}\"}}\n"
             );
         }
-        std::fs::write(dir.path().join("metadata.jsonl"), lines).unwrap();
+        std::fs::write(folder.join("metadata.jsonl"), lines).unwrap();
         let overrides = [
-            format!("data.path={}", dir.path().display()),
+            format!("data.path={}", folder.display()),
             "data.composed=0".into(),
+            "data.trim_silence=false".into(),
             "data.codec_seconds=0.2".into(),
             format!("codec_train.batch_size={COUNT}"),
         ];
         let recipe = SpeechRecipe::resolve(None, &overrides).unwrap();
-        let mut data = SpeechData::open(&recipe).unwrap();
+        let data = SpeechData::open(&recipe).unwrap();
+        (recipe, data)
+    }
+
+    /// A broken recording is listed when it is decoded.
+    #[test]
+    fn a_large_corpus_is_not_decoded_beforehand() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recipe, mut data) = corpus(dir.path());
+        std::fs::write(file(dir.path(), 3), "gone").unwrap();
+        let within = |data: &mut SpeechData, most| {
+            let pieces = Pieces::within(data, &recipe, most).unwrap();
+            let listed = data.skipped.clone().into_vec().len();
+            (pieces.count, pieces.decoded.len(), listed)
+        };
+        assert_eq!(within(&mut data, COUNT * LENGTH - 1), (COUNT, 0, 0));
+        let all = (COUNT - 1, COUNT - 1, 1);
+        assert_eq!(within(&mut data, COUNT * LENGTH), all);
+    }
+
+    /// Recordings that are decoded as they are needed, of which some break after the corpus was opened.
+    #[test]
+    fn another_recording_stands_in_for_a_broken_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (recipe, mut data) = corpus(dir.path());
+        let file = |index: usize| file(dir.path(), index);
         let mut pieces = Pieces::within(&mut data, &recipe, 0).unwrap();
         let mut read = || {
             let batch = pieces.batch(0, &Device::default());
