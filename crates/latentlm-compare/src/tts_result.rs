@@ -74,7 +74,7 @@ impl SpeechModelResult {
     }
 
     /// Perplexities of its codebooks, the first first; none without codebooks.
-    fn perplexities(&self) -> Vec<f64> {
+    pub(crate) fn perplexities(&self) -> Vec<f64> {
         let numbered = (1..).map(|book| self.measure(&format!("code_perplexity_{book}")));
         numbered.map_while(|value| value).collect()
     }
@@ -91,10 +91,14 @@ impl SpeechModelResult {
 
 impl TtsComparison {
     /// Columns of counts and measurements.
-    fn columns() -> [Column<SpeechModelResult>; 16] {
+    fn columns() -> [Column<SpeechModelResult>; 17] {
         let column = Column::<SpeechModelResult>::new;
         [
             column("minutes of training", 1, |own| own.minutes),
+            column("latents or frames a second", 1, |own| {
+                let latents = own.measure("latents_a_second");
+                latents.or_else(|| own.measure("frames_a_second"))
+            }),
             column("backbone steps a second", 1, |own| {
                 Some(own.counts.backbone_steps)
             }),
@@ -332,6 +336,7 @@ mod tests {
         let measures = [
             ("texts_refused", 1.0),
             ("texts_said", 24.0),
+            ("latents_a_second", 7.5),
             ("real_time_factor", 0.25),
             ("digits_without_end", 2.0),
             ("words_without_end", 1.0),
@@ -366,7 +371,7 @@ mod tests {
             ],
         };
         let table = comparison.table();
-        let row = "| latentlm-7.5 | 1000 | 20 | 0.5 | 7.5 | 75.0 | 0 | 0.00 | 2400 |  | 15 | 0.250 |  |  |  |  | 1 | 24 | 12.5 |";
+        let row = "| latentlm-7.5 | 1000 | 20 | 0.5 | 7.5 | 7.5 | 75.0 | 0 | 0.00 | 2400 |  | 15 | 0.250 |  |  |  |  | 1 | 24 | 12.5 |";
         assert!(table.contains(row), "{table}");
         let told = "latentlm-7.5: 10.0 times fewer backbone steps than rival-1; head evaluations against its \
                     steps 1.00, multiply-adds 10.00.";

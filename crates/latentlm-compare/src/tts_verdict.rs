@@ -1,4 +1,5 @@
-//! Which of the paper's claims about speech hold for the models of a comparison (paper §3.3).
+//! Which of the paper's claims about speech hold for the models of a comparison (paper §3.3), and whether the rivals are good
+//! ones.
 
 use super::result::row;
 use super::tts_result::SpeechModelResult;
@@ -59,8 +60,53 @@ const COUNTS: [(&str, Count); 3] = [
     ("multiply-adds", |own| own.counts.multiply_adds),
 ];
 
-/// A table in Markdown: which claims hold for each LatentLM. Of the rivals the best one in a measurement counts, and a claim
-/// is decided if the 95 % intervals do not overlap. Empty if there is nothing to compare.
+/// What a rival's codec reaches at least, relative to the first LatentLM's.
+const NEARLY: f64 = 0.9;
+/// How many more words of training texts may be wrong than in the codec's copies of their recordings, as a fraction.
+const FEW_ERRORS: f64 = 0.05;
+
+/// A model's measurement, the one that it is compared with, and whether it is good enough; none if one is missing.
+type Check = fn(&SpeechModelResult, &SpeechModelResult) -> Option<(f64, f64, bool)>;
+
+/// What makes a rival a good one. The second model is the first LatentLM.
+const CHECKS: [(&str, Check); 4] = [
+    (
+        "least perplexity of a codebook: half its entries or more",
+        |own, _| {
+            let least = own.perplexities().into_iter().reduce(f64::min)?;
+            let entries = own.measure("code_entries")?;
+            Some((least, entries, 2.0 * least >= entries))
+        },
+    ),
+    (
+        "STOI of the codec: at most 10 % below the first LatentLM's",
+        |own, first| nearly(own, first, "codec_stoi"),
+    ),
+    (
+        "PESQ of the codec: at most 10 % below the first LatentLM's",
+        |own, first| nearly(own, first, "codec_pesq"),
+    ),
+    (
+        "word errors in training texts: at most 5 points above those of its codec's copies",
+        |own, _| {
+            let model = own.measure("trained_word_error_rate_model")?;
+            let copies = own.measure("trained_word_error_rate_codec")?;
+            Some((model, copies, model <= copies + FEW_ERRORS))
+        },
+    ),
+];
+
+fn nearly(
+    own: &SpeechModelResult,
+    first: &SpeechModelResult,
+    name: &str,
+) -> Option<(f64, f64, bool)> {
+    let (own, first) = (own.measure(name)?, first.measure(name)?);
+    Some((own, first, own >= NEARLY * first))
+}
+
+/// Tables in Markdown: which claims hold for each LatentLM, and whether the rivals are good ones. Of the rivals the best one in
+/// a measurement counts, and a claim is decided if the 95 % intervals do not overlap. Empty if there is nothing to compare.
 pub(crate) fn verdicts(models: &[SpeechModelResult]) -> String {
     let (rivals, latentlm): (Vec<_>, Vec<_>) = models
         .iter()
@@ -96,7 +142,31 @@ pub(crate) fn verdicts(models: &[SpeechModelResult]) -> String {
             }
         }
     }
-    text
+    text + &good_rivals(&rivals, latentlm[0])
+}
+
+/// A table of what makes the rivals good ones, as far as it was measured.
+fn good_rivals(rivals: &[&SpeechModelResult], first: &SpeechModelResult) -> String {
+    let mut head = vec!["a good rival".to_owned()];
+    head.extend(rivals.iter().map(|own| own.name.clone()));
+    let mut rows = String::new();
+    for (words, check) in CHECKS {
+        let found = rivals.iter().map(|own| match check(own, first) {
+            Some((own, other, is_good)) => {
+                let good = if is_good { "yes" } else { "no" };
+                format!("{good} ({own:.3}, beside {other:.3})")
+            }
+            None => String::new(),
+        });
+        let found: Vec<String> = found.collect();
+        if found.iter().any(|own| !own.is_empty()) {
+            rows += &row(&[vec![words.to_owned()], found].concat());
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    format!("\n{}|{}\n{rows}", row(&head), "---|".repeat(head.len()))
 }
 
 fn holds(claim: bool) -> &'static str {
@@ -210,6 +280,40 @@ mod tests {
             !table.contains("word errors"),
             "nobody measured them: {table}"
         );
+        assert!(!table.contains("a good rival"), "{table}");
         assert_eq!(verdicts(&models[..2]), "");
+    }
+
+    #[test]
+    fn rivals_are_good_or_not() {
+        let mut first = measured(model("latentlm-25", 25.0, 250.0), "codec_stoi", 0.9);
+        first = measured(first, "codec_pesq", 3.0);
+        let rival = |name, perplexity, stoi, errors| {
+            let mut own = measured(model(name, 75.0, 0.0), "code_entries", 256.0);
+            own = measured(own, "code_perplexity_1", 200.0);
+            own = measured(own, "code_perplexity_2", perplexity);
+            own = measured(own, "codec_stoi", stoi);
+            own = measured(own, "trained_word_error_rate_codec", 0.125);
+            measured(own, "trained_word_error_rate_model", errors)
+        };
+        let models = [
+            first,
+            rival("rival-1", 128.0, 0.82, 0.16),
+            rival("rival-2", 127.0, 0.8, 0.18),
+        ];
+        let table = verdicts(&models);
+        for row in [
+            "\n| a good rival | rival-1 | rival-2 |\n|---|---|---|\n",
+            "entries or more | yes (128.000, beside 256.000) | no (127.000, beside 256.000) |\n",
+            "| STOI of the codec: at most 10 % below the first LatentLM's | yes (0.820, beside 0.900) | \
+             no (0.800, beside 0.900) |\n",
+            "its codec's copies | yes (0.160, beside 0.125) | no (0.180, beside 0.125) |\n",
+        ] {
+            assert!(table.contains(row), "{row}: {table}");
+        }
+        assert!(
+            !table.contains("PESQ"),
+            "nobody measured the rivals': {table}"
+        );
     }
 }
