@@ -1,4 +1,5 @@
-//! `speak` with the run of a rival: a language model of codes, which makes all sound at the end.
+//! `speak` with the run of a rival: a language model of codes, which makes the sound of a sentence when all its codes are
+//! drawn.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -7,9 +8,10 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use latentlm::core::disk::{is_stream, open_stream};
 use latentlm_args::{Speak, run_path, say, tell};
-use latentlm_compare::{CodeSpeaker, CompareTtsRecipe};
+use latentlm_compare::{CodeSpeaker, CodeVoice, CompareTtsRecipe};
+use latentlm_data::DataError;
 use latentlm_data::speech::{WavStream, write_wav};
-use latentlm_pipelines::RunFolder;
+use latentlm_pipelines::{PipelineError, RunFolder};
 
 use crate::device::device;
 use crate::notes;
@@ -37,39 +39,16 @@ pub fn run(args: &Speak, texts: &[Text]) -> Result<()> {
     if !unheard.is_empty() {
         tell!("{unheard}: these may sound like anything");
     }
-    let started = Instant::now();
-    let said = speaker.say(&sentences, voice.as_ref(), args.drawing.seed())?;
-    let seconds = started.elapsed().as_secs_f64();
-    let cut = said.iter().filter(|speech| speech.was_cut).count();
-    let rate = speaker.sample_rate_hz();
-    let pause = vec![0.0; (PAUSE_SECONDS * f64::from(rate)) as usize];
-    let mut sounds = said.into_iter().map(|speech| speech.samples);
-    let mut spoken = Vec::with_capacity(texts.len());
-    for text in texts {
-        let own: Vec<Vec<f32>> = sounds.by_ref().take(text.sentences.len()).collect();
-        spoken.push((text.number, own.join(&pause[..])));
-    }
-    if args.each {
-        std::fs::create_dir_all(&args.out).map_err(|source| unwritten(args, source))?;
-        let largest = texts.last().map_or(0, |text| text.number);
-        let digits = largest.to_string().len().max(3);
-        for (number, samples) in &spoken {
-            let path = args.out.join(format!("{number:0digits$}.wav"));
-            write_wav(&path, samples, rate)?;
-            say!(
-                "{}: {:.2} s",
-                path.display(),
-                samples.len() as f64 / f64::from(rate)
-            );
-        }
-    } else {
-        // Without --each all input is one text.
-        let samples = spoken.pop().map_or_else(Vec::new, |(_, samples)| samples);
-        write(args, &samples, rate, seconds)?;
-    }
+    let said = Said {
+        args,
+        speaker,
+        voice,
+        sentences,
+    };
+    let cut = said.write(texts)?;
     if cut > 0 {
-        let all = sentences.len();
-        let most = speaker.recipe().speech.sample.own.max_seconds;
+        let all = said.sentences.len();
+        let most = said.speaker.recipe().speech.sample.own.max_seconds;
         tell!(
             "{cut} of {all} sentences did not end by themselves and were cut at {most} s \
              (speech.sample.max_seconds)"
@@ -78,34 +57,119 @@ pub fn run(args: &Speak, texts: &[Text]) -> Result<()> {
     Ok(())
 }
 
-/// Writes one sound to where the arguments say.
-fn write(args: &Speak, samples: &[f32], rate: u32, seconds: f64) -> Result<()> {
-    if args.out == Path::new("-") {
-        let stdout = io::stdout();
-        if stdout.is_terminal() {
-            bail!("sound on a terminal helps nobody: pipe it on, or name a file with --out");
-        }
-        return to_stream(args, samples, rate, stdout.lock());
-    }
-    if is_stream(&args.out) {
-        let pipe = open_stream(&args.out).map_err(|source| unwritten(args, source))?;
-        return to_stream(args, samples, rate, pipe);
-    }
-    write_wav(&args.out, samples, rate)?;
-    say!(
-        "{}: {:.2} s of speech in {seconds:.2} s",
-        args.out.display(),
-        samples.len() as f64 / f64::from(rate)
-    );
-    Ok(())
+/// A request to speak.
+struct Said<'a> {
+    args: &'a Speak,
+    speaker: CodeSpeaker,
+    voice: Option<CodeVoice>,
+    sentences: Vec<String>,
 }
 
-/// Writes a sound into a pipe. If the reader closes it, speech ends without an error.
-fn to_stream(args: &Speak, samples: &[f32], rate: u32, writer: impl Write) -> Result<()> {
-    let written = WavStream::begin(writer, rate).and_then(|mut wav| wav.write(samples));
-    match written {
-        Err(source) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(source) => Err(unwritten(args, source).into()),
-        Ok(()) => Ok(()),
+impl Said<'_> {
+    /// Writes sound to where the arguments say. Returns the number of sentences that were cut.
+    fn write(&self, texts: &[Text]) -> Result<usize> {
+        let args = self.args;
+        if args.each {
+            return self.to_folder(texts);
+        }
+        if args.out == Path::new("-") {
+            let stdout = io::stdout();
+            if stdout.is_terminal() {
+                bail!("sound on a terminal helps nobody: pipe it on, or name a file with --out");
+            }
+            return self.to_stream(stdout.lock());
+        }
+        if is_stream(&args.out) {
+            let pipe = open_stream(&args.out).map_err(|source| unwritten(args, source))?;
+            return self.to_stream(pipe);
+        }
+        self.to_file()
+    }
+
+    /// The sounds of all sentences, which are drawn together, and the number of those that were cut.
+    fn say(&self) -> Result<(Vec<Vec<f32>>, usize)> {
+        let (voice, seed) = (self.voice.as_ref(), self.args.drawing.seed());
+        let said = self.speaker.say(&self.sentences, voice, seed)?;
+        let cut = said.iter().filter(|speech| speech.was_cut).count();
+        let sounds = said.into_iter().map(|speech| speech.samples);
+        Ok((sounds.collect(), cut))
+    }
+
+    /// The silence between two sentences, in samples.
+    fn pause(&self) -> Vec<f32> {
+        let rate = f64::from(self.speaker.sample_rate_hz());
+        vec![0.0; (PAUSE_SECONDS * rate) as usize]
+    }
+
+    /// Writes one file per text.
+    fn to_folder(&self, texts: &[Text]) -> Result<usize> {
+        let (args, rate) = (self.args, self.speaker.sample_rate_hz());
+        let (sounds, cut) = self.say()?;
+        let (mut sounds, pause) = (sounds.into_iter(), self.pause());
+        std::fs::create_dir_all(&args.out).map_err(|source| unwritten(args, source))?;
+        let largest = texts.last().map_or(0, |text| text.number);
+        let digits = largest.to_string().len().max(3);
+        for text in texts {
+            let own: Vec<Vec<f32>> = sounds.by_ref().take(text.sentences.len()).collect();
+            let (samples, number) = (own.join(&pause[..]), text.number);
+            let path = args.out.join(format!("{number:0digits$}.wav"));
+            write_wav(&path, &samples, rate)?;
+            let seconds = samples.len() as f64 / f64::from(rate);
+            say!("{}: {seconds:.2} s", path.display());
+        }
+        Ok(cut)
+    }
+
+    /// Writes all sentences as one text.
+    fn to_file(&self) -> Result<usize> {
+        let (path, rate) = (&self.args.out, self.speaker.sample_rate_hz());
+        let started = Instant::now();
+        let (sounds, cut) = self.say()?;
+        let taken_s = started.elapsed().as_secs_f64();
+        let samples = sounds.join(&self.pause()[..]);
+        write_wav(path, &samples, rate)?;
+        let seconds = samples.len() as f64 / f64::from(rate);
+        say!(
+            "{}: {seconds:.2} s of speech in {taken_s:.2} s",
+            path.display()
+        );
+        Ok(cut)
+    }
+
+    /// Writes one sentence after the other into a pipe, each while it is decoded. If the reader closes the pipe, speech ends
+    /// without an error.
+    fn to_stream(&self, writer: impl Write) -> Result<usize> {
+        let args = self.args;
+        let written = WavStream::begin(writer, self.speaker.sample_rate_hz())
+            .map_err(|source| unwritten(args, source))
+            .and_then(|mut wav| {
+                self.stream(|sound| wav.write(sound).map_err(|source| unwritten(args, source)))
+            });
+        match written {
+            Err(PipelineError::Data(DataError::Io { source, .. }))
+                if source.kind() == io::ErrorKind::BrokenPipe =>
+            {
+                Ok(0)
+            }
+            written => Ok(written?),
+        }
+    }
+
+    /// Says one sentence after the other, each with the seed that it has in a file. Returns the number of those that were cut.
+    fn stream(
+        &self,
+        mut hear: impl FnMut(&[f32]) -> Result<(), PipelineError>,
+    ) -> Result<usize, PipelineError> {
+        let (pause, mut cut) = (self.pause(), 0);
+        for (sentence, number) in self.sentences.iter().zip(0..) {
+            if number > 0 {
+                hear(&pause)?;
+            }
+            let (voice, seed) = (self.voice.as_ref(), self.args.drawing.seed());
+            let seed = seed.wrapping_add(number);
+            let times = self.speaker.stream(sentence, voice, seed, &mut hear)?;
+            cut += usize::from(times.was_cut);
+        }
+        Ok(cut)
     }
 }

@@ -163,6 +163,28 @@ fn speech_is_compared() {
     let told = succeed(dir, &words(codec));
     assert!(told.contains("frames of 3 codes"), "{told}");
     small_weights_are_for_latentlm(dir);
+    rivals_speak_into_pipes(dir);
+}
+
+/// Two sentences are as long in a pipe as in a file, and in two files without the pause of a quarter of a second.
+fn rivals_speak_into_pipes(dir: &Path) {
+    let speak = |out: &[&str]| {
+        let two = ["speak", "--run", "runs/compare-tts/rival-1"];
+        let two = [&two[..], &["--text", "one.", "--text", "two."], out].concat();
+        let output = latentlm(dir, &two).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{out:?}: {error}");
+        output.stdout
+    };
+    let piped = speak(&["--out", "-"]);
+    assert!(piped.starts_with(b"RIFF"));
+    speak(&["--out", "both.wav"]);
+    let length = |file: &str| fs::read(dir.join(file)).unwrap().len();
+    assert_eq!(piped.len(), length("both.wav"));
+    speak(&["--each", "--out", "each"]);
+    // A header has 44 bytes, a sample two.
+    let files = length("each/001.wav") + length("each/002.wav") - 2 * 44;
+    assert_eq!(piped.len() - 44, files + 2 * 6000);
 }
 
 /// It is measured in int8. Codes of rivals are drawn with the weights as they were trained.
