@@ -1,5 +1,5 @@
 //! Texts on which speech models stumble, and how a recognizer's writing of them is read. The texts are made of a
-//! corpus's own words, so that errors are not due to unknown words.
+//! corpus's own words, so that errors are not due to unknown words, and of numbers, whether the corpus has them or not.
 
 use latentlm::RandomStream;
 use latentlm_data::speech::number_words;
