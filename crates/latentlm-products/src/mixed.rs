@@ -1,6 +1,6 @@
 //! Products of float32 matrices whose factors are rounded to bfloat16 on the way, with float32 sums: mixed precision, as
-//! training in bfloat16 computes. Processors with AVX-512 BF16 multiply by its instruction, see
-//! [`parts`]; others round the factors and multiply them in float32.
+//! training in bfloat16 computes. Processors with AMX or AVX-512 BF16 multiply by their instructions, see `parts.rs`; others
+//! round the factors and multiply them in float32.
 //!
 //! The rows of a factor are rounded block by block, and at the same time laid out as the instruction wants them: two
 //! numbers that are neighbors in a sum lie in one `u32`. So a forward product, and those of both gradients, which have a
@@ -11,6 +11,8 @@ use half::bf16;
 use crate::matrix::{self, Matrix};
 #[cfg(target_arch = "x86_64")]
 use crate::processor::has_bf16_products;
+#[cfg(target_arch = "x86_64")]
+use crate::window::Window;
 
 /// Precision of a product's factors. Sums are float32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +70,7 @@ fn rounded_product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
         let mut result = Vec::with_capacity(len);
         let out = &mut result.spare_capacity_mut()[..len];
         let way = parts::Way::for_sizes([a.rows, a.columns, b.columns]);
-        parts::multiply(out, a, b, false, way);
+        parts::multiply(Window::new(out, b.columns), a, b, false, way);
         // SAFETY: `multiply` has written all of the `len` numbers.
         unsafe { result.set_len(len) };
         return result;
@@ -77,7 +79,6 @@ fn rounded_product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     matrix::product(left.matrix(), right.matrix())
 }
 
-#[allow(unsafe_code)]
 fn add_rounded_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     assert_eq!(a.columns, b.rows, "inner sizes of a product");
     let len = a.rows.saturating_mul(b.columns);
@@ -87,11 +88,8 @@ fn add_rounded_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
     }
     #[cfg(target_arch = "x86_64")]
     if has_bf16_products() {
-        let numbers: *mut [f32] = out;
-        // SAFETY: both types have the same layout, and nothing but float32 numbers is written.
-        let out = unsafe { &mut *(numbers as *mut [std::mem::MaybeUninit<f32>]) };
         let way = parts::Way::for_sizes([a.rows, a.columns, b.columns]);
-        parts::multiply(out, a, b, true, way);
+        parts::multiply(Window::of(out, b.columns), a, b, true, way);
         return;
     }
     let (left, right) = (Widened::new(a), Widened::new(b));
@@ -258,7 +256,6 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn every_way_multiplies_every_size() {
-        use std::mem::MaybeUninit;
         let mut ways = Vec::new();
         if has_bf16_products() {
             ways.push(parts::Way::Registers);
@@ -274,11 +271,10 @@ mod tests {
                 let a = lies(&x, rows, inner, left);
                 let b = lies(&w, inner, columns, right);
                 for (way, add) in ways.iter().flat_map(|way| [(*way, false), (*way, true)]) {
-                    let mut out = vec![MaybeUninit::new(9.0_f32); rows * columns];
-                    pool.install(|| parts::multiply(&mut out, a, b, add, way));
-                    // SAFETY: all of them were numbers before.
-                    #[allow(unsafe_code)]
-                    let out: Vec<f32> = out.iter().map(|x| unsafe { x.assume_init() }).collect();
+                    let mut out = vec![9.0; rows * columns];
+                    pool.install(|| {
+                        parts::multiply(Window::of(&mut out, columns), a, b, add, way);
+                    });
                     compare(&out, if add { 9.0 } else { 0.0 }, a, b);
                 }
             }

@@ -31,6 +31,7 @@ impl Rotation<'_> {
     /// Cosines and sines of a position, whose pairs are turned in the other direction if `direction` is -1.
     #[inline(always)]
     fn turn(&self, position: usize, head_dim: usize, direction: f32) -> Turn<'_> {
+        assert!(head_dim.is_multiple_of(2), "numbers of a head are pairs");
         let half = head_dim / 2;
         Turn {
             cos: &self.cos[position * half..][..half],

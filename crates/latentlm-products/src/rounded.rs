@@ -5,10 +5,9 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256bh, __m256i, __m512bh, __m512i, _mm512_cvtepu16_epi32, _mm512_cvtneps_pbh,
-    _mm512_dpbf16_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
-    _mm512_storeu_si512,
+    __m512bh, __m512i, _mm512_cvtneps_pbh, _mm512_dpbf16_ps, _mm512_loadu_si512,
+    _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_epi32, _mm512_setzero_ps,
+    _mm512_setzero_si512,
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -18,6 +17,10 @@ use rayon::prelude::*;
 use crate::amx::{self, Columns, Lines, Sums, Tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::blocks::threads_for;
+#[cfg(target_arch = "x86_64")]
+use crate::layout::lay_out;
+#[cfg(target_arch = "x86_64")]
+use crate::matrix::Matrix;
 use crate::processor::has_bf16_products;
 #[cfg(target_arch = "x86_64")]
 use crate::window::Window;
@@ -83,9 +86,10 @@ impl Rounded {
         let pairs = if tiles { pairs * LANES } else { pairs };
         let mut panels = vec![0; columns.div_ceil(LANES) * pairs * LANES];
         #[cfg(target_arch = "x86_64")]
-        if columns > 0 {
-            // SAFETY: the processor has both features.
-            unsafe { lay_out(&mut panels, numbers, pairs, columns) };
+        if !panels.is_empty() {
+            let lines = Matrix::new(numbers, rows, columns).transposed();
+            // SAFETY: the processor has the features, see `has_bf16_products`.
+            unsafe { lay_out::<LANES>(&mut panels, lines, pairs) };
         }
         Self {
             panels,
@@ -262,43 +266,6 @@ fn multiply_panels(panels: &[u32], pairs: usize, rows: &[u32], out: &mut [f32]) 
                 tile.rows::<1>(x, out);
             }
         }
-    }
-}
-
-/// Fills the panels of a [`Rounded`].
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-#[allow(unsafe_code)]
-fn lay_out(panels: &mut [u32], numbers: &[f32], pairs: usize, columns: usize) {
-    for (pair, both) in numbers.chunks(2 * columns).enumerate() {
-        let (even, odd) = both.split_at(columns);
-        for column in (0..columns).step_by(LANES) {
-            let even = rounded(&even[column..]);
-            let odd = rounded(odd.get(column..).unwrap_or_default());
-            let both = _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd));
-            let at = (column / LANES * pairs + pair) * LANES;
-            let out = &mut panels[at..at + LANES];
-            // SAFETY: sixteen numbers of four bytes are 64 bytes.
-            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), both) };
-        }
-    }
-}
-
-// Rounded by the processor's instruction, as the inputs are: there is one way of rounding, and no loop over single
-// numbers.
-/// The first sixteen numbers of `x`, rounded, each in the lower half of four bytes. If there are fewer, zeros
-/// follow.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bf16")]
-#[allow(unsafe_code)]
-fn rounded(x: &[f32]) -> __m512i {
-    let mask = u32::MAX
-        .checked_shr(32 - x.len().min(LANES) as u32)
-        .unwrap_or(0) as u16;
-    // SAFETY: the mask covers the numbers there are; sixteen of two bytes are 32 bytes.
-    unsafe {
-        let rounded = _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(mask, x.as_ptr()));
-        _mm512_cvtepu16_epi32(std::mem::transmute::<__m256bh, __m256i>(rounded))
     }
 }
 

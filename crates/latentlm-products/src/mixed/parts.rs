@@ -7,7 +7,6 @@
 //! [`ROWS`].
 
 use std::cell::RefCell;
-use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -79,15 +78,14 @@ impl Way {
 ///
 /// # Panics
 /// If sizes do not fit each other, one of them is 0, or the processor does not have the instructions.
-pub(super) fn multiply(
-    out: &mut [MaybeUninit<f32>],
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    add: bool,
-    way: Way,
-) {
+pub(super) fn multiply(out: Window<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, way: Way) {
     let [rows, inner, columns] = [a.rows, a.columns, b.columns];
-    assert!(out.len() == rows * columns && b.rows == inner && inner * out.len() > 0);
+    assert_eq!(
+        [out.rows(), out.columns()],
+        [rows, columns],
+        "the product's size"
+    );
+    assert!(b.rows == inner && rows * inner * columns > 0);
     assert!(
         has_bf16_products(),
         "this processor has no products of bfloat16"
@@ -104,7 +102,7 @@ pub(super) fn multiply(
     let column_parts = threads.div_ceil(row_parts);
     let column_step = columns.div_ceil(column_parts).next_multiple_of(COLUMNS);
     let mut parts = Vec::with_capacity(row_parts * column_parts);
-    let mut below = Window::new(out, columns);
+    let mut below = out;
     for first in (0..rows).step_by(row_step) {
         let (mut right, rest) = below.split_rows(row_step);
         below = rest;
