@@ -29,11 +29,11 @@ pub fn run(args: Compare) -> Result<()> {
         Compare::Heads(args) => training::run(args.training, &args.run, compare_heads),
         Compare::Latents(args) => training::run(args.training, &args.run, compare_latents),
         Compare::FastTts(args) => {
-            let judges = eval_tts::judges(&args.judges)?;
+            let (judges, words) = (eval_tts::judges(&args.judges)?, args.judges.words());
             let train = |recipe: FastTtsRecipe, options: RunOptions| {
                 compare_fast_tts(recipe, judges, options)
             };
-            training::run(args.training, &args.run, train)
+            training::run_with(args.training, &args.run, &words, train)
         }
         Compare::FastMllm(args) => training::run(args.training, &args.run, compare_fast_mllm),
         Compare::Sampling(args) => sampling(args),

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::recipe::{codec_of, key_table};
 use super::students::{HasStudent, Students, StudentsConfig, Values, check};
+use super::tts::listeners;
 
 /// A comparison of a voice with its fast student.
 #[derive(Config, Debug, PartialEq)]
@@ -51,6 +52,8 @@ declare_recipe! {
         )]),
         seed: speech.seed,
         check: |recipe: &Self| check("speech.", &recipe.fast_tts, &recipe.speech),
+        growing: &["fast_tts.samples"],
+        choosing: &["fast_tts.seeds", "fast_tts.skip_seeds"],
     }
 }
 
@@ -62,6 +65,8 @@ declare_recipe! {
         parts: codec_of("mllm", "mllm/twemoji"),
         seed: mllm.seed,
         check: |recipe: &Self| check("mllm.", &recipe.fast_mllm, &recipe.mllm),
+        growing: &["fast_mllm.samples"],
+        choosing: &["fast_mllm.seeds", "fast_mllm.skip_seeds"],
     }
 }
 
@@ -207,7 +212,8 @@ pub fn compare_fast_tts(
     let students = Students {
         config,
         default: &recipe.speech,
-        conditions: format!("{fingerprints} {} {judges:?}", config.samples),
+        conditions: format!("{fingerprints} {}", config.samples),
+        listeners: listeners(&judges),
         measure: &measure,
     };
     students.run(&recipe, "fast-tts", &options)
@@ -240,6 +246,7 @@ pub fn compare_fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<
         config,
         default: &recipe.mllm,
         conditions: format!("{fingerprints} {}", config.samples),
+        listeners: BTreeMap::new(),
         measure: &measure,
     };
     students.run(&recipe, "fast-mllm", &options)

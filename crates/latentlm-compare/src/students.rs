@@ -2,7 +2,8 @@
 //! in `heads.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf, absolute};
+use std::ops::Range;
+use std::path::{Path, absolute};
 use std::time::Instant;
 
 use burn::config::Config;
@@ -25,10 +26,19 @@ pub(crate) type Values = BTreeMap<String, f64>;
 pub struct StudentsConfig {
     /// Training seeds: the recipe's seed and those after it.
     pub seeds: u64,
+    /// Training seeds before these, which are left to another run of the comparison.
+    pub skip_seeds: u64,
     /// Utterances of each kind, or pictures of each split, for each measurement.
     pub samples: usize,
     /// Optimizer steps of a student.
     pub student_steps: u64,
+}
+
+impl StudentsConfig {
+    /// Places of the training seeds: a place is added to the recipe's seed.
+    fn places(&self) -> Range<u64> {
+        self.skip_seeds..self.skip_seeds + self.seeds
+    }
 }
 
 /// The default or its student, with all measurements.
@@ -47,26 +57,19 @@ pub struct StudentResult {
 pub struct StudentRun {
     /// The seed of its training.
     pub training_seed: u64,
+    /// The seed of the training of its codec.
+    pub codec_seed: u64,
     /// Measurements by name, as in the `evaluation.json` of its run.
     pub values: BTreeMap<String, f64>,
 }
 
 impl StudentResult {
-    /// Mean of a measurement over training seeds, and its standard deviation if there are several; `None` if no run has it.
-    fn mean(&self, name: &str) -> Option<(f64, Option<f64>)> {
+    /// A measurement of each run that has it.
+    fn values(&self, name: &str) -> Vec<f64> {
         let values = self.runs.iter();
-        let values: Vec<f64> = values
+        values
             .filter_map(|run| run.values.get(name).copied())
-            .collect();
-        Some((mean(values.iter().copied())?, deviation(&values)))
-    }
-
-    fn cell(&self, name: &str) -> String {
-        match self.mean(name) {
-            Some((mean, Some(deviation))) => format!("{mean:.3} ({deviation:.3})"),
-            Some((mean, None)) => format!("{mean:.3}"),
-            None => String::new(),
-        }
+            .collect()
     }
 }
 
@@ -111,6 +114,11 @@ impl Model {
             Self::Default => "default",
             Self::Student => "fast",
         }
+    }
+
+    /// The name of its run with a training seed.
+    fn run(self, seed: u64) -> String {
+        format!("{}-{seed}", self.name())
     }
 }
 
@@ -179,15 +187,31 @@ pub(crate) fn recipe<R: HasStudent>(
 #[derive(Serialize, Deserialize)]
 struct Measured {
     conditions: String,
+    /// Commands that listened, by what they were asked.
+    listeners: BTreeMap<String, String>,
+    codec_seed: u64,
     values: Values,
+}
+
+impl Measured {
+    /// The measurements as those of a training seed.
+    fn of_seed(self, training_seed: u64) -> StudentRun {
+        StudentRun {
+            training_seed,
+            codec_seed: self.codec_seed,
+            values: self.values,
+        }
+    }
 }
 
 /// A comparison of a default recipe with its student.
 pub(crate) struct Students<'a, R> {
     pub(crate) config: &'a StudentsConfig,
     pub(crate) default: &'a R,
-    /// What measurements depend on besides the run and its recipe.
+    /// What measurements depend on besides the run, its recipe and those who listen.
     pub(crate) conditions: String,
+    /// The commands that listen, by what they are asked.
+    pub(crate) listeners: BTreeMap<String, String>,
     /// Measures a finished run with some sampling options.
     pub(crate) measure: &'a dyn Fn(&Path, SampleOptions) -> Result<Values>,
 }
@@ -216,17 +240,25 @@ impl<R: HasStudent> Students<'_, R> {
                 runs: Vec::new(),
             });
         }
-        for place in 0..self.config.seeds {
+        for place in self.config.places() {
             for (model, result) in models.into_iter().zip(&mut results) {
                 let Some(run) = self.train_and_measure(model, place, options)? else {
                     return Ok(RunEnd::Stopped);
                 };
                 result.runs.push(run);
             }
+            // After each pair: a comparison that is stopped or killed has the table of those before.
+            let (table, drawn) = (table(&results), figure(&results, R::SHOWN));
+            write_result(&folder.run, name, &results, table, drawn)?;
         }
-        let (table, figure) = (table(&results), figure(&results, R::SHOWN));
-        write_result(&folder.run, name, &results, table, figure)?;
         Ok(end(&folder.run, name, started))
+    }
+
+    /// Whether measurements of before count: under the same conditions, and at least these commands listened.
+    fn counts(&self, known: &Measured) -> bool {
+        let mut asked = self.listeners.iter();
+        known.conditions == self.conditions
+            && asked.all(|(asked, own)| known.listeners.get(asked) == Some(own))
     }
 
     /// Trains a model with the seed of a place, or continues, and measures it. `None` if it was stopped.
@@ -238,63 +270,106 @@ impl<R: HasStudent> Students<'_, R> {
     ) -> Result<Option<StudentRun>> {
         let compared = recipe(self.config, self.default, model, place)?;
         let training_seed = compared.seed();
-        let folder = |model: Model, seed| options.path.join(format!("{}-{seed}", model.name()));
-        let path = folder(model, training_seed);
+        let path = options.path.join(model.run(training_seed));
         let file = path.with_extension("json");
         let known = stored::<Measured, _>(&file, &compared);
-        if let Some(known) = known.filter(|own| own.conditions == self.conditions) {
-            let values = known.values;
-            return Ok(Some(StudentRun {
-                training_seed,
-                values,
-            }));
+        if let Some(known) = known.filter(|own| self.counts(own)) {
+            return Ok(Some(known.of_seed(training_seed)));
         }
-        let mut own = compared.clone();
-        if model == Model::Student {
-            // A run that goes on may be started in another folder.
-            let teacher = folder(Model::Default, training_seed);
-            let teacher = absolute(&teacher).map_err(io_error("find", &teacher))?;
-            *own.begins_from() = teacher.to_string_lossy().into_owned();
-        }
-        let first: PathBuf = folder(Model::Default, self.default.seed());
-        let codec = (model == Model::Default && path != first).then_some(first);
-        let part = options.part(&format!("{}-{training_seed}", model.name()));
-        let trained = own.train(codec.as_deref(), part)?;
-        if trained == RunEnd::Stopped || options.interrupter.should_stop() {
+        let Some(codec_seed) = self.train(model, place, options)? else {
             return Ok(None);
-        }
+        };
         let mut values = (self.measure)(&path, compared.drawing())?;
         values.retain(|_, value| value.is_finite());
         let measured = Measured {
             conditions: self.conditions.clone(),
+            listeners: self.listeners.clone(),
+            codec_seed,
             values,
         };
         store(&file, &compared, &measured)?;
-        Ok(Some(StudentRun {
-            training_seed,
-            values: measured.values,
-        }))
+        Ok(Some(measured.of_seed(training_seed)))
+    }
+
+    /// Trains a model with the seed of a place, or continues; before a student its teacher. Returns the seed of its codec,
+    /// `None` if it was stopped.
+    fn train(&self, model: Model, place: u64, options: &RunOptions) -> Result<Option<u64>> {
+        let mut own = recipe(self.config, self.default, model, place)?;
+        let seed = own.seed();
+        let (mut codec, mut codec_seed) = (None, seed);
+        if model == Model::Student {
+            // It is finished, unless its measurements were brought from another run of the comparison.
+            let Some(of_teacher) = self.train(Model::Default, place, options)? else {
+                return Ok(None);
+            };
+            codec_seed = of_teacher;
+            // A run that goes on may be started in another folder.
+            let teacher = options.path.join(Model::Default.run(seed));
+            let teacher = absolute(&teacher).map_err(io_error("find", &teacher))?;
+            *own.begins_from() = teacher.to_string_lossy().into_owned();
+        } else {
+            let first_seed = seed_at(self.default.seed(), self.config.skip_seeds);
+            let first = options.path.join(Model::Default.run(first_seed));
+            // Measurements may be all that there is of the first one.
+            if seed != first_seed && first.join("config.toml").is_file() {
+                (codec, codec_seed) = (Some(first), first_seed);
+            }
+        }
+        let trained = own.train(codec.as_deref(), options.part(&model.run(seed)))?;
+        let stopped = trained == RunEnd::Stopped || options.interrupter.should_stop();
+        Ok((!stopped).then_some(codec_seed))
     }
 }
 
-/// A row for each measurement, a column for each model.
+/// A row for each measurement, a column for each model, and the last one's difference to the first. Of two models that
+/// were trained with the same seeds the difference is known better than each mean.
 fn table(results: &[StudentResult]) -> String {
     let mut head = vec!["mean over training seeds (deviation)".to_owned()];
     head.extend(results.iter().map(|own| own.name.clone()));
+    head.push("difference".to_owned());
     let mut text = format!("{}|{}\n", row(&head), "---|".repeat(head.len()));
     let steps = results.iter().map(|own| own.solver_steps.to_string());
     let mut cells = vec!["solver steps a latent".to_owned()];
     cells.extend(steps);
+    cells.push(String::new());
     text += &row(&cells);
-    let runs = results.iter().flat_map(|own| &own.runs);
-    let names: BTreeSet<&String> = runs.flat_map(|run| run.values.keys()).collect();
+    let runs = || results.iter().flat_map(|own| &own.runs);
+    let names: BTreeSet<&String> = runs().flat_map(|run| run.values.keys()).collect();
     for name in names {
         let mut cells = vec![name.replace('_', " ")];
-        cells.extend(results.iter().map(|own| own.cell(name)));
+        cells.extend(results.iter().map(|own| cell(&own.values(name))));
+        cells.push(cell(&differences(results, name)));
         text += &row(&cells);
     }
     let count = results.first().map_or(0, |own| own.runs.len());
-    text + &format!("\nMeans over {count} training seeds.\n")
+    let codecs: BTreeSet<u64> = runs().map(|run| run.codec_seed).collect();
+    let codecs: Vec<String> = codecs.iter().map(u64::to_string).collect();
+    text + &format!(
+        "\nMeans over {count} training seeds. Codecs were trained with the seeds {}.\n",
+        codecs.join(", ")
+    )
+}
+
+/// The differences of a measurement between the last and the first model that have the same training seed.
+fn differences(results: &[StudentResult], name: &str) -> Vec<f64> {
+    let (Some(first), Some(last)) = (results.first(), results.last()) else {
+        return Vec::new();
+    };
+    let of_first = |seed| first.runs.iter().find(|run| run.training_seed == seed);
+    let pairs = last.runs.iter();
+    let pairs = pairs.filter_map(|run| Some((run, of_first(run.training_seed)?)));
+    let both =
+        pairs.filter_map(|(last, first)| Some((last.values.get(name)?, first.values.get(name)?)));
+    both.map(|(last, first)| last - first).collect()
+}
+
+/// The mean of values over training seeds, behind it their standard deviation if there are several; empty without values.
+fn cell(values: &[f64]) -> String {
+    match (mean(values.iter().copied()), deviation(values)) {
+        (Some(mean), Some(deviation)) => format!("{mean:.3} ({deviation:.3})"),
+        (Some(mean), None) => format!("{mean:.3}"),
+        (None, _) => String::new(),
+    }
 }
 
 /// Bars of some measurements, those of both models below each other.
@@ -303,7 +378,7 @@ fn figure(results: &[StudentResult], shown: &[&'static str]) -> String {
     for name in shown {
         let bars = results.iter();
         let bars: Vec<(String, f64)> = bars
-            .filter_map(|own| Some((own.name.clone(), own.mean(name)?.0)))
+            .filter_map(|own| Some((own.name.clone(), mean(own.values(name))?)))
             .collect();
         if !bars.is_empty() {
             charts.push((*name, bar_chart(name, &bars)));
@@ -319,6 +394,7 @@ mod tests {
     fn result(name: &str, runs: &[&[(&str, f64)]]) -> StudentResult {
         let runs = (1..).zip(runs).map(|(training_seed, values)| StudentRun {
             training_seed,
+            codec_seed: 1,
             values: values.iter().map(|(k, v)| ((*k).into(), *v)).collect(),
         });
         StudentResult {
@@ -328,7 +404,8 @@ mod tests {
         }
     }
 
-    /// The mean of 1, 3 and 5 is 3, and the squares 4, 0 and 4 add up to 8, divided by two.
+    /// The mean of 1, 3 and 5 is 3, and the squares 4, 0 and 4 add up to 8, divided by two. The differences of the runs that
+    /// have a partner are 1 and -2: their mean is -0.5, the squares 2.25 and 2.25 add up to 4.5.
     #[test]
     fn means_of_both_stand_beside_each_other() {
         let results = [
@@ -336,15 +413,15 @@ mod tests {
                 "default",
                 &[&[("a_b", 1.0)], &[("a_b", 3.0)], &[("a_b", 5.0)]],
             ),
-            result("fast", &[&[("a_b", 2.0), ("c", 0.5)]]),
+            result("fast", &[&[("a_b", 2.0), ("c", 0.5)], &[("a_b", 1.0)]]),
         ];
         let told = table(&results);
         for line in [
-            "| mean over training seeds (deviation) | default | fast |",
-            "| solver steps a latent | 2 | 2 |",
-            "| a b | 3.000 (2.000) | 2.000 |",
-            "| c |  | 0.500 |",
-            "Means over 3 training seeds.",
+            "| mean over training seeds (deviation) | default | fast | difference |",
+            "| solver steps a latent | 2 | 2 |  |",
+            "| a b | 3.000 (2.000) | 1.500 (0.707) | -0.500 (2.121) |",
+            "| c |  | 0.500 |  |",
+            "Means over 3 training seeds. Codecs were trained with the seeds 1.",
         ] {
             assert!(told.lines().any(|own| own == line), "{line}: {told}");
         }

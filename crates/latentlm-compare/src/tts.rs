@@ -347,7 +347,7 @@ fn conditions(
 }
 
 /// The commands that listen, by what they are asked. They are the same in a checkout elsewhere.
-fn listeners(judges: &SpeechJudges) -> BTreeMap<String, String> {
+pub(crate) fn listeners(judges: &SpeechJudges) -> BTreeMap<String, String> {
     let SpeechJudges {
         recognizer,
         open_recognizer,

@@ -1,5 +1,6 @@
 //! Variants of an image recipe, each trained with several seeds and measured on pictures.
 
+use std::ops::Range;
 use std::path::{Path, absolute};
 use std::time::Instant;
 
@@ -28,10 +29,19 @@ const CODEC: &str = "codec";
 pub struct VariantsConfig {
     /// Training seeds of each variant: the recipe's seed and those after it.
     pub seeds: u64,
+    /// Training seeds before these, which are left to another run of the comparison.
+    pub skip_seeds: u64,
     /// Pictures drawn for each measurement.
     pub samples: usize,
     /// Names of the variants, with commas between them; all if it is empty.
     pub variants: String,
+}
+
+impl VariantsConfig {
+    /// Places of the training seeds: a place is added to the recipe's seed.
+    fn places(&self) -> Range<u64> {
+        self.skip_seeds..self.skip_seeds + self.seeds
+    }
 }
 
 /// The measurements of a variant.
@@ -99,6 +109,12 @@ macro_rules! declare_variants {
                 parts: $crate::recipe::codec_of("image", "image/mnist"),
                 seed: image.seed,
                 check: |recipe: &Self| recipe.variants().check(),
+                growing: &[concat!(stringify!($name), ".samples")],
+                choosing: &[
+                    concat!(stringify!($name), ".seeds"),
+                    concat!(stringify!($name), ".skip_seeds"),
+                    concat!(stringify!($name), ".variants"),
+                ],
             }
         }
 
@@ -255,7 +271,7 @@ impl Variants<'_> {
         let mut results = Vec::new();
         for variant in self.chosen()? {
             let mut runs = Vec::new();
-            for place in 0..self.config.seeds {
+            for place in self.config.places() {
                 let run = self.train_and_measure(variant, place, encoded.as_ref(), &options)?;
                 let Some(run) = run else {
                     return Ok(RunEnd::Stopped);
@@ -268,9 +284,10 @@ impl Variants<'_> {
                 head_evaluations: head_evaluations(&self.recipe(variant, 0)?),
                 runs,
             });
+            // After each variant: a comparison that is stopped or killed has the table of those before.
+            let (table, drawn) = (self.table(&results), figure(&results));
+            write_result(&folder.run, self.name, &results, table, drawn)?;
         }
-        let (table, figure) = (self.table(&results), figure(&results));
-        write_result(&folder.run, self.name, &results, table, figure)?;
         Ok(end(&folder.run, self.name, started))
     }
 
@@ -546,7 +563,7 @@ mod tests {
         test(&Variants {
             name: "heads",
             all: LIST,
-            config: &VariantsConfig::new(3, 20, variants.to_owned()),
+            config: &VariantsConfig::new(3, 0, 20, variants.to_owned()),
             image: &ImageRecipe::default(),
             one_codec: true,
         });

@@ -24,6 +24,10 @@ pub trait Recipe: Serialize + DeserializeOwned + Default + Clone + PartialEq + D
     /// that they have and their first entry in its place.
     const GROWING: &'static [&'static str] = &[];
 
+    /// Keys that may change when a comparison goes on: they choose which of its models are made, and no model depends on
+    /// them.
+    const CHOOSING: &'static [&'static str] = &[];
+
     /// Its keys, with type, range and default.
     fn keys() -> &'static Keys;
 
@@ -89,8 +93,8 @@ pub fn loss_weights<R: Recipe>(recipe: &R) -> Result<Vec<(String, String)>, Reci
 ///
 /// `keys` is the recipe's table of keys and the function that finds it and the tables that it includes by
 /// name, `parts` the tables whose values come from the parts (see [`CodecTables`]), `seed` the field of the
-/// seed, `check` a function for [`Recipe::check_together`], and `growing`, which may be left out, the keys of
-/// [`Recipe::GROWING`].
+/// seed, `check` a function for [`Recipe::check_together`]. `growing` and `choosing`, which may be left out, are the keys
+/// of [`Recipe::GROWING`] and [`Recipe::CHOOSING`].
 ///
 /// ```
 /// use latentlm_pipelines::{PipelineError, Recipe, declare_recipe};
@@ -142,6 +146,7 @@ macro_rules! declare_recipe {
             seed: $($seed:ident).+,
             check: $check:expr,
             $(growing: $growing:expr,)?
+            $(choosing: $choosing:expr,)?
         }
     ) => {
         impl Default for $recipe {
@@ -154,6 +159,7 @@ macro_rules! declare_recipe {
         impl $crate::Recipe for $recipe {
             const COMMAND: &'static str = $command;
             $(const GROWING: &'static [&'static str] = $growing;)?
+            $(const CHOOSING: &'static [&'static str] = $choosing;)?
 
             fn keys() -> &'static $crate::Keys {
                 static KEYS: ::std::sync::LazyLock<$crate::Keys> =

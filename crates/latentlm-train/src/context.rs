@@ -245,8 +245,9 @@ fn continued<R: Recipe>(
     let (run, saved) = RunFolder::resume(&options.path)?;
     let changed = changed_keys(&saved, recipe).map_err(PipelineError::from)?;
     let is_steps = |key: &ChangedKey| key.name.ends_with("_train.steps");
+    let chooses = |key: &ChangedKey| R::CHOOSING.contains(&key.name.as_str());
     // Another model or another order of samples would not be a continuation.
-    let goes_on = |key: &ChangedKey| is_steps(key) || has_grown::<R>(key);
+    let goes_on = |key: &ChangedKey| is_steps(key) || chooses(key) || has_grown::<R>(key);
     if !changed.iter().all(goes_on) {
         let reason = "was begun with another recipe (its config.toml); resume it with that, or begin \
                       a new run";
