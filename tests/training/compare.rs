@@ -225,6 +225,39 @@ fn heads_share_a_codec_and_continue() {
     is_a_whole_run(&path, "default-2");
 }
 
+/// Neither other variants nor more seeds make another comparison: what is measured stays. Another recipe does.
+#[test]
+fn a_comparison_goes_on_with_other_variants_and_seeds() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let (data, path) = (digits(dir.path()), dir.path().join("heads"));
+    let run = |resume: bool, variants: &str, skip_seeds: u64, seeds: u64| {
+        let mut recipe = tiny_heads_comparison(&data, variants);
+        (recipe.heads.skip_seeds, recipe.heads.seeds) = (skip_seeds, seeds);
+        let end = compare_heads(recipe, run_options(&path, resume, false)).unwrap();
+        assert!(matches!(end, RunEnd::Finished { .. }));
+        let results: Vec<VariantResult> = serde_json::from_str(&written(&path, "heads")).unwrap();
+        let found = results.into_iter().map(|own| {
+            let seeds = own.runs.iter().map(|run| run.training_seed);
+            (own.name, seeds.collect::<Vec<u64>>())
+        });
+        found.collect::<Vec<_>>()
+    };
+    let named = |name: &str, seeds: &[u64]| (name.to_owned(), seeds.to_vec());
+    assert_eq!(run(false, "default", 1, 1), [named("default", &[2])]);
+    let first = fs::read(path.join("default-2.json")).unwrap();
+    let more = run(true, "default,steps-4", 0, 2);
+    let expected = ["default", "steps-4"].map(|name| named(name, &[1, 2]));
+    assert_eq!(more, expected);
+    assert_eq!(fs::read(path.join("default-2.json")).unwrap(), first);
+    assert_eq!(run(true, "steps-4", 0, 1), [named("steps-4", &[1])]);
+
+    let mut other = tiny_heads_comparison(&data, "default");
+    other.image.seed += 1;
+    let told = compare_heads(other, run_options(&path, true, false)).unwrap_err();
+    assert!(told.to_string().contains("begun with another recipe"));
+}
+
 /// A variant that begins from another has that one trained before it, chosen or not.
 #[test]
 fn students_begin_from_a_variant() {

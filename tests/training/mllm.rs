@@ -365,12 +365,9 @@ fn models_of_text_and_pictures_are_compared() {
     assert!(!other.exists());
 }
 
-/// A comparison that was stopped goes on. All trainings have the first one's codec, and what was measured is kept.
-#[test]
-fn emoji_and_their_fast_students_are_compared() {
-    let _turn = alone();
-    let dir = tempfile::tempdir().unwrap();
-    let pictures = dir.path().join("data");
+/// A small comparison of emoji with their students, on data in a new folder within one.
+fn fast_emoji(folder: &Path) -> FastMllmRecipe {
+    let pictures = folder.join("data");
     fs::create_dir(&pictures).unwrap();
     data(&pictures);
     let mllm = small(&pictures).into_iter();
@@ -378,7 +375,15 @@ fn emoji_and_their_fast_students_are_compared() {
     let own = ["seeds=2", "samples=6", "student_steps=3"];
     let own = own.map(|change| format!("fast_mllm.{change}"));
     let changes: Vec<String> = mllm.chain(own).collect();
-    let recipe = FastMllmRecipe::resolve(None, &changes).unwrap();
+    FastMllmRecipe::resolve(None, &changes).unwrap()
+}
+
+/// A comparison that was stopped goes on. All trainings have the first one's codec, and what was measured is kept.
+#[test]
+fn emoji_and_their_fast_students_are_compared() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = fast_emoji(dir.path());
     let path = dir.path().join("r");
     let run = |resume, stop| {
         let options = run_options(&path, resume, stop);
@@ -409,6 +414,70 @@ fn emoji_and_their_fast_students_are_compared() {
     }
     assert!(matches!(run(true, false), RunEnd::Finished { .. }));
     assert_eq!(read("json"), first, "speeds would be others");
+}
+
+/// Each seed may be a run of its own. Of these another run needs only the measurements, whose files it is given.
+#[test]
+fn seeds_of_other_runs_are_gathered() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let recipe = fast_emoji(dir.path());
+    let run = |name: &str, resume: bool, skip_seeds: u64, seeds: u64| {
+        let mut recipe = recipe.clone();
+        (recipe.fast_mllm.skip_seeds, recipe.fast_mllm.seeds) = (skip_seeds, seeds);
+        let path = dir.path().join(name);
+        let end = compare_fast_mllm(recipe, run_options(&path, resume, false)).unwrap();
+        assert!(matches!(end, RunEnd::Finished { .. }));
+        let json = fs::read_to_string(path.join("fast-mllm.json")).unwrap();
+        serde_json::from_str::<Vec<StudentResult>>(&json).unwrap()
+    };
+    let parts = [run("one", false, 0, 1), run("two", false, 1, 1)];
+    let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+    for name in ["default-2.json", "fast-2.json"] {
+        fs::copy(two.join(name), one.join(name)).unwrap();
+    }
+    for gone in [one.join("default-1"), one.join("fast-1"), two] {
+        fs::remove_dir_all(gone).unwrap();
+    }
+    let both = run("one", true, 0, 2);
+    assert!(!one.join("default-1").exists() && !one.join("default-2").exists());
+    for (place, own) in both.iter().enumerate() {
+        let seeds = own.runs.iter();
+        let seeds: Vec<[u64; 2]> = seeds
+            .map(|run| [run.training_seed, run.codec_seed])
+            .collect();
+        assert_eq!(seeds, [[1, 1], [2, 2]]);
+        let runs = [&parts[0][place].runs[0], &parts[1][place].runs[0]];
+        assert_eq!(own.runs.iter().collect::<Vec<_>>(), runs);
+    }
+    let table = fs::read_to_string(one.join("fast-mllm.md")).unwrap();
+    assert!(
+        table.contains("Means over 2 training seeds. Codecs were trained with the seeds 1, 2.")
+    );
+}
+
+/// A student of a teacher that is measured and gone: it is trained again, with the same result.
+#[test]
+fn a_lost_teacher_is_trained_again() {
+    let _turn = alone();
+    let dir = tempfile::tempdir().unwrap();
+    let mut recipe = fast_emoji(dir.path());
+    recipe.fast_mllm.seeds = 1;
+    let path = dir.path().join("r");
+    let run = |resume| {
+        let end = compare_fast_mllm(recipe.clone(), run_options(&path, resume, false)).unwrap();
+        assert!(matches!(end, RunEnd::Finished { .. }));
+        tensors(&checkpoint_file::<MllmRecipe>(
+            &path.join("fast-1"),
+            "model-ema.safetensors",
+        ))
+    };
+    let before = run(false);
+    for gone in ["default-1", "fast-1"] {
+        fs::remove_dir_all(path.join(gone)).unwrap();
+    }
+    fs::remove_file(path.join("fast-1.json")).unwrap();
+    assert!(run(true) == before);
 }
 
 #[test]

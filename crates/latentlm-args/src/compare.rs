@@ -178,12 +178,14 @@ pub struct CompareSigma {
 /// Trains heads on one codec and draws with them in different ways, each with several training seeds, and
 /// measures quality and speed
 ///
-/// A run that continues repeats no finished training or measurement.
+/// A run that continues repeats no finished training or measurement, and may have other variants and seeds. Seeds may be
+/// runs of their own (`heads.skip_seeds`): another run takes over their measurements, the files VARIANT-SEED.json, if they
+/// are copied into its folder.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare heads\n  \
     cargo xtask compare heads --run few heads.variants=default,steps-4 heads.seeds=1\n  \
-    cargo xtask compare heads --resume")]
+    cargo xtask compare heads --run few --resume heads.variants=default,fast-2 heads.seeds=3")]
 pub struct CompareHeads {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "heads")]
@@ -196,11 +198,13 @@ pub struct CompareHeads {
 /// Trains codecs whose latents are made to be generated, each with its language model and with several
 /// training seeds, and measures quality
 ///
-/// A run that continues repeats no finished training or measurement.
+/// A run that continues repeats no finished training or measurement, and may have other variants and seeds, as that of
+/// `compare heads`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare latents\n  \
-    cargo xtask compare latents --run few latents.variants=default,sphere latents.seeds=1")]
+    cargo xtask compare latents --run few latents.variants=default,sphere latents.seeds=1\n  \
+    cargo xtask compare latents --run few --resume latents.seeds=3")]
 pub struct CompareLatents {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "latents")]
@@ -214,12 +218,15 @@ pub struct CompareLatents {
 ///
 /// A run that continues repeats no finished training, and no finished measurement with the same commands. The commands
 /// that listen are those of `eval-tts`; `cargo xtask compare fast-tts --judges` installs all of them below target/ and
-/// uses them. Each training is a run within the run's folder, for `speak` and `eval-tts`.
+/// uses them. Each training is a run within the run's folder, for `speak` and `eval-tts`. A run that continues may have
+/// other seeds. Seeds may be runs of their own (`fast_tts.skip_seeds`): another run takes over their measurements, the
+/// files default-SEED.json and fast-SEED.json, if they are copied into its folder.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare fast-tts --judges\n  \
     cargo xtask compare fast-tts --run short fast_tts.seeds=1 speech.lm_train.steps=3500\n  \
-    cargo xtask compare fast-tts --resume")]
+    cargo xtask compare fast-tts --run second fast_tts.skip_seeds=1 fast_tts.seeds=1\n  \
+    cargo xtask compare fast-tts --resume --judges")]
 pub struct CompareFastTts {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "fast-tts")]
@@ -235,12 +242,12 @@ pub struct CompareFastTts {
 /// Trains the default emoji and their fast student on one codec, each with several training seeds, and measures both
 ///
 /// A run that continues repeats no finished training or measurement. Each training is a run within the run's folder,
-/// for `generate` and `eval-mllm`.
+/// for `generate` and `eval-mllm`. Other seeds, and seeds that are runs of their own: as of `compare fast-tts`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask compare fast-mllm\n  \
     cargo xtask compare fast-mllm --run short fast_mllm.seeds=1 mllm.lm_train.steps=3000\n  \
-    cargo xtask compare fast-mllm --resume")]
+    cargo xtask compare fast-mllm --resume fast_mllm.seeds=3")]
 pub struct CompareFastMllm {
     /// Name of the run, a folder under runs/
     #[arg(long, default_value = "fast-mllm")]

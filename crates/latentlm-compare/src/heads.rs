@@ -14,6 +14,15 @@ const SHORTCUT: &[&str] = &[
     "lm.few_step=shortcut",
     "sample.sampler=euler",
 ];
+/// A head that draws in one step.
+const ENERGY: &[&str] = &[
+    "lm.process=flow",
+    "lm.few_step=energy",
+    "sample.sampler=euler",
+    "sample.steps=1",
+];
+/// A teacher of three times the default's steps.
+const LONG: &[&str] = &["lm_train.steps=3600"];
 /// The default as a teacher of a head that draws in few steps and has guidance in its weights.
 const FAST: &[&str] = &[
     "lm.from=default",
@@ -25,8 +34,21 @@ const FAST: &[&str] = &[
     "lm.distilled_scale=3.0",
     "sample.sampler=euler",
 ];
+/// The same head, of the longer teacher.
+const LONG_FAST: &[&str] = &[
+    "lm.from=long",
+    "lm.process=flow",
+    "lm.few_step=shortcut",
+    "lm.shortcut_share=0.5",
+    "lm.shortcut_divisions=32",
+    "lm.distilled_guidance=scale",
+    "lm.distilled_scale=3.0",
+    "sample.sampler=euler",
+    "sample.guidance_scale=1.15",
+];
 
-/// All variants. Those that differ in `sample.*` alone share a training.
+/// All variants. Those that differ in `sample.*` alone share a training. Each way of training is drawn with several scales
+/// of guidance, because none is the best for all of them.
 const VARIANTS: &[Variant] = &[
     Variant::new("default", &[]),
     Variant::new("steps-10", &["sample.steps=10"]),
@@ -34,6 +56,7 @@ const VARIANTS: &[Variant] = &[
     Variant::new("steps-2", &["sample.steps=2"]),
     Variant::new("falling", &["sample.steps=20", "sample.steps_last=4"]),
     Variant::new("guidance-1", &["sample.guidance_scale=1.0"]),
+    Variant::new("guidance-1.25", &["sample.guidance_scale=1.25"]),
     Variant::new("guidance-1.5", &["sample.guidance_scale=1.5"]),
     Variant::new("guidance-3", &["sample.guidance_scale=3.0"]),
     Variant::new("epsilon", &["lm.prediction=Epsilon"]),
@@ -43,6 +66,7 @@ const VARIANTS: &[Variant] = &[
     ),
     Variant::new("batch-mul-1", &["lm.batch_mul=1"]),
     Variant::new("flow", FLOW),
+    Variant::with("flow-guidance-1.5", FLOW, &["sample.guidance_scale=1.5"]),
     Variant::with("flow-steps-4", FLOW, &["sample.steps=4"]),
     Variant::new(
         "flow-midpoint-4",
@@ -59,14 +83,22 @@ const VARIANTS: &[Variant] = &[
     Variant::with("shortcut-4", SHORTCUT, &["sample.steps=4"]),
     Variant::with("shortcut-2", SHORTCUT, &["sample.steps=2"]),
     Variant::with("shortcut-1", SHORTCUT, &["sample.steps=1"]),
-    Variant::new(
-        "energy",
-        &[
-            "lm.process=flow",
-            "lm.few_step=energy",
-            "sample.sampler=euler",
-            "sample.steps=1",
-        ],
+    Variant::with(
+        "shortcut-4-guidance-1.5",
+        SHORTCUT,
+        &["sample.steps=4", "sample.guidance_scale=1.5"],
+    ),
+    Variant::with(
+        "shortcut-2-guidance-1.5",
+        SHORTCUT,
+        &["sample.steps=2", "sample.guidance_scale=1.5"],
+    ),
+    Variant::new("energy", ENERGY),
+    Variant::with("energy-guidance-1", ENERGY, &["sample.guidance_scale=1.0"]),
+    Variant::with(
+        "energy-guidance-1.5",
+        ENERGY,
+        &["sample.guidance_scale=1.5"],
     ),
     Variant::new(
         "distilled",
@@ -92,6 +124,12 @@ const VARIANTS: &[Variant] = &[
         FAST,
         &["sample.steps=1", "sample.guidance_scale=1.35"],
     ),
+    Variant::new("long", LONG),
+    Variant::with("long-guidance-1.25", LONG, &["sample.guidance_scale=1.25"]),
+    Variant::with("long-guidance-1.5", LONG, &["sample.guidance_scale=1.5"]),
+    Variant::with("long-fast-4", LONG_FAST, &["sample.steps=4"]),
+    Variant::with("long-fast-2", LONG_FAST, &["sample.steps=2"]),
+    Variant::with("long-fast-1", LONG_FAST, &["sample.steps=1"]),
 ];
 
 declare_variants! {
