@@ -21,6 +21,7 @@ use crate::heard::{first_latents, noisy, seen};
 use crate::latents::{Coding, Encoded};
 use crate::lm_recipe::{LmRecipe, STAGE};
 use crate::optimize::Trainer;
+use crate::precision::without_gradients;
 use crate::shard::{Learned, Shard};
 use crate::stage::{self, Round, Stage, number};
 use crate::teacher;
@@ -422,15 +423,17 @@ impl<T: LmTask> LmStage<T> {
             let averaged = whole_steps.then(|| self.trainer.ema().clone());
             inputs.push((shard, self.teacher.clone(), averaged));
         }
-        let taught = at_once(inputs, |(mut shard, teacher, averaged)| -> Result<Shard> {
-            let batch = shard.batch_mut();
-            if let Some(teacher) = teacher {
-                teacher.teach(batch)?;
-            }
-            if let Some(averaged) = averaged {
-                averaged.take_whole_steps(batch);
-            }
-            Ok(shard)
+        let taught = without_gradients(self.trainer.precision, &self.device, || {
+            at_once(inputs, |(mut shard, teacher, averaged)| -> Result<Shard> {
+                let batch = shard.batch_mut();
+                if let Some(teacher) = teacher {
+                    teacher.teach(batch)?;
+                }
+                if let Some(averaged) = averaged {
+                    averaged.take_whole_steps(batch);
+                }
+                Ok(shard)
+            })
         });
         taught.into_iter().collect()
     }

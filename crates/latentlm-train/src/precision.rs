@@ -42,6 +42,15 @@ pub fn in_precision<M: Module, R>(
     work(&model.clone().map(&mut Round))
 }
 
+/// Runs a part of a step that has no gradients, such as a teacher's predictions, in a precision: with rounded factors of
+/// products where kernels round them. On other devices it computes in float32, since what it makes is a target.
+pub fn without_gradients<R>(precision: Precision, device: &Device, work: impl FnOnce() -> R) -> R {
+    if precision == Precision::Bf16 && rounds_products(device) {
+        return rounded_products(work);
+    }
+    work()
+}
+
 struct Round;
 
 impl ModuleMapper for Round {
@@ -51,5 +60,37 @@ impl ModuleMapper for Round {
             return param;
         }
         param.map(|weight| weight.cast(DType::BF16))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+    use latentlm_kernels::{at_once, linear};
+
+    use super::*;
+
+    /// Numbers of bfloat16 next to 1 are 2^-7 away: a weight of 1 + 2^-10 counts as 1. Shards are on other threads.
+    #[test]
+    fn targets_are_computed_in_the_precision_of_training() {
+        let device = Device::default();
+        let products = |precision| {
+            without_gradients(precision, &device, || {
+                at_once(vec![2.0f32, 4.0], |factor| {
+                    let x = Tensor::<2>::full([1, 1], factor, &Device::default());
+                    let weight =
+                        Tensor::<2>::full([1, 1], 1.0 + 2f32.powi(-10), &Device::default());
+                    linear(x, weight, None).into_scalar::<f32>()
+                })
+            })
+        };
+        let exact = [2.0 + 2f32.powi(-9), 4.0 + 2f32.powi(-8)];
+        assert_eq!(products(Precision::F32), exact);
+        let rounded = if rounds_products(&device) {
+            [2.0, 4.0]
+        } else {
+            exact
+        };
+        assert_eq!(products(Precision::Bf16), rounded);
     }
 }
