@@ -442,14 +442,20 @@ fn columns() -> Vec<Column<VariantResult>> {
         column("class agreement", 3, |own| {
             own.mean(|e| e.verdict.class_agreement)
         }),
+        column("agreement's deviation", 3, |own| {
+            own.deviation(|e| e.verdict.class_agreement)
+        }),
         distance(),
-        column("its deviation", 2, |own| {
+        column("distance's deviation", 2, |own| {
             own.deviation(|e| e.verdict.frechet_distance)
         }),
         column("distance to training pictures, of real", 3, |own| {
             own.mean(|e| e.nearest_training_distance / e.nearest_training_distance_of_real)
         }),
         column("diversity", 3, |own| own.mean(|e| e.diversity)),
+        column("of the worst class", 3, |own| {
+            own.mean(|e| e.worst_class_diversity)
+        }),
         speed(),
     ]
 }
@@ -657,7 +663,7 @@ mod tests {
         with_list("", |variants| {
             let table = variants.table(&results);
             for part in [
-                "| default | sample.steps=20 | 20 | 20.00 | 0.500 | 23.00 | 3.61 | 0.500 | 0.750 | 200.0 |",
+                "| default | sample.steps=20 | 20 | 20.00 | 0.500 | 0.000 | 23.00 | 3.61 | 0.500 | 0.750 | 0.500 | 200.0 |",
                 "| 20.00 |  | 0.500 |",
                 "Means over 3 training seeds, 20 pictures each. Frechet distance of real pictures: 13.25.",
                 "Note: the Frechet distance is rough: 20 drawn pictures ",
