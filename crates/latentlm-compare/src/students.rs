@@ -389,6 +389,8 @@ fn figure(results: &[StudentResult], shown: &[&'static str]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use latentlm_pipelines::MllmRecipe;
+
     use super::*;
 
     fn result(name: &str, runs: &[&[(&str, f64)]]) -> StudentResult {
@@ -401,6 +403,42 @@ mod tests {
             name: name.into(),
             solver_steps: 2,
             runs: runs.collect(),
+        }
+    }
+
+    /// More commands than are asked for may have listened.
+    #[test]
+    fn measurements_count_under_the_same_conditions() {
+        let (config, default) = (StudentsConfig::new(1, 0, 2, 1), MllmRecipe::default());
+        let named = |asked: &[&str]| -> BTreeMap<String, String> {
+            let asked = asked.iter();
+            asked.map(|own| ((*own).into(), "listen".into())).collect()
+        };
+        let measure = |_: &Path, _: SampleOptions| -> Result<Values> { Ok(Values::new()) };
+        let students = Students {
+            config: &config,
+            default: &default,
+            conditions: "data 2".into(),
+            listeners: named(&["recognizer"]),
+            measure: &measure,
+        };
+        for (conditions, listeners, counts) in [
+            ("data 2", &["recognizer"][..], true),
+            ("data 2", &["pesq", "recognizer"], true),
+            ("data 2", &["pesq"], false),
+            ("data 3", &["recognizer"], false),
+        ] {
+            let known = Measured {
+                conditions: conditions.into(),
+                listeners: named(listeners),
+                codec_seed: 1,
+                values: Values::new(),
+            };
+            assert_eq!(
+                students.counts(&known),
+                counts,
+                "{conditions} {listeners:?}"
+            );
         }
     }
 

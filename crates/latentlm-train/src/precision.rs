@@ -65,7 +65,6 @@ impl ModuleMapper for Round {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Tensor};
     use latentlm_kernels::{at_once, linear};
 
     use super::*;
