@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use latentlm_adapters::packed::indices;
 use latentlm_adapters::{TokenAdapter, TokenAdapterConfig};
 use latentlm_backbone::Backbone;
+use latentlm_core::sequence::UNTOLD;
 use latentlm_core::{CausalBackbone, CausalBackboneConfig, RandomStream};
 use latentlm_kernels::linear_layer;
 
@@ -43,7 +44,7 @@ pub struct GroupedCodeLm {
 pub(crate) struct FirstCodes<'a> {
     pub(crate) text: &'a [u32],
     pub(crate) codes: Vec<i64>,
-    /// The token that each code says; empty if that is not known.
+    /// The token that each code says, or [`UNTOLD`]; empty if that is not known.
     pub(crate) said: &'a [u32],
 }
 
@@ -66,7 +67,8 @@ pub(crate) struct Drawn {
 pub(crate) struct Surprise {
     /// Cross entropy of each code and end.
     pub(crate) codes: Tensor<1>,
-    /// Cross entropy of the token that each group says; none in a model that is not aligned.
+    /// Cross entropy of the token that each group says, without those that are not told; none in a model that is not
+    /// aligned.
     pub(crate) said: Option<Tensor<1>>,
 }
 
@@ -85,7 +87,9 @@ struct Packed {
     asked: Vec<i64>,
     /// The codes that they predict.
     answers: Vec<i64>,
-    /// The tokens of the groups that they predict.
+    /// Those of `asked`, by their place in it, whose group has a token that is told.
+    told: Vec<i64>,
+    /// The tokens of the groups that these predict.
     said_next: Vec<i64>,
     /// Positions of each document.
     lengths: Vec<usize>,
@@ -136,6 +140,12 @@ impl GroupedCodeLm {
             tokens.push(last.map_or(silence, |token| i64::from(*token)));
         }
         tokens
+    }
+
+    /// Whether the token that a group says is told, or silence by default.
+    fn is_told(&self, said: &[u32], group: usize) -> bool {
+        let mut own = said.iter().skip(group * self.group).take(self.group);
+        own.all(|token| *token != UNTOLD)
     }
 
     /// Embeds text with the token that begins speech.
@@ -192,13 +202,19 @@ impl GroupedCodeLm {
                 .extend(document.text.iter().map(|token| i64::from(*token)));
             packed.tokens.push(self.begin());
             packed.rows.extend(first..packed.tokens.len() as i64);
+            let first_asked = packed.asked.len();
             packed.asked.push(packed.rows.len() as i64 - 1);
             let whole = document.codes.len() / self.group;
             let known = document.said.is_empty() || document.said.len() == document.codes.len();
             assert!(known, "what is said is known of some frames only");
             let said = self.said_of_groups(document.said, whole + 1);
             packed.said.extend(&said[..whole]);
-            packed.said_next.extend(said);
+            for (group, token) in said.into_iter().enumerate() {
+                if self.is_told(document.said, group) {
+                    packed.told.push((first_asked + group) as i64);
+                    packed.said_next.push(token);
+                }
+            }
             packed
                 .groups
                 .extend_from_slice(&document.codes[..whole * self.group]);
@@ -220,14 +236,22 @@ impl GroupedCodeLm {
     /// # Shapes
     /// - returns: `[1, T, D]`
     fn hidden(&self, packed: &Packed, device: &Device) -> Tensor<3> {
+        let x = self.embedded(packed, device);
+        let hidden = self.backbone.forward_documents(x, &packed.lengths);
+        hidden.select(1, indices(&packed.asked, device))
+    }
+
+    /// The positions of packed documents.
+    ///
+    /// # Shapes
+    /// - returns: `[1, T, D]`
+    fn embedded(&self, packed: &Packed, device: &Device) -> Tensor<3> {
         let mut stack = vec![self.embed_text(&packed.tokens, device)];
         if !packed.groups.is_empty() {
             let codes = indices(&packed.groups, device).unsqueeze_dim(0);
             stack.push(self.embed_groups(codes, &packed.said));
         }
-        let x = Tensor::cat(stack, 1).select(1, indices(&packed.rows, device));
-        let hidden = self.backbone.forward_documents(x, &packed.lengths);
-        hidden.select(1, indices(&packed.asked, device))
+        Tensor::cat(stack, 1).select(1, indices(&packed.rows, device))
     }
 
     /// Cross entropies of packed documents.
@@ -235,7 +259,11 @@ impl GroupedCodeLm {
         let packed = self.pack(documents);
         let hidden = self.hidden(&packed, device);
         let said = self.said.as_ref().map(|adapter| {
-            let logits = adapter.logits(hidden.clone()).squeeze_dim(0); // [T, V]
+            let mut told = hidden.clone();
+            if packed.told.len() < packed.asked.len() {
+                told = told.select(1, indices(&packed.told, device));
+            }
+            let logits = adapter.logits(told).squeeze_dim(0); // [T, V]
             latentlm_kernels::cross_entropy(logits, indices(&packed.said_next, device))
         });
         let logits = self.logits(hidden).squeeze_dim(0); // [M, V + 1]
@@ -270,7 +298,7 @@ impl GroupedCodeLm {
         parts.push(text);
         if !beginning.voice.is_empty() {
             let codes = indices(&beginning.voice, device).unsqueeze_dim(0);
-            // Nobody tells which word of a recording is where.
+            // Nobody tells which word of a recording is where: in training such codes are `UNTOLD`.
             let said = vec![self.silence(); beginning.voice.len() / self.group];
             parts.push(self.embed_groups(codes, &said));
         }
@@ -438,6 +466,7 @@ mod tests {
         // Silence is all that is known of what is said.
         assert_eq!(packed.said, [3, 3]);
         assert_eq!(packed.said_next, [3, 3, 3, 3]);
+        assert_eq!(packed.told, [0, 1, 2, 3]);
     }
 
     /// A group in which a word begins says silence, as LatentLM's latents do; a half one says its last token.
@@ -458,6 +487,59 @@ mod tests {
             let packed = model(group, &device).pack(std::slice::from_ref(&document));
             assert_eq!(packed.said_next, next, "groups of {group}");
             assert_eq!(packed.said, next[..next.len() - 1]);
+        }
+    }
+
+    /// A prompt whose words nobody tells is read as drawing reads a voice, and what it says is not predicted. The group behind
+    /// it is told at its last position.
+    #[test]
+    fn an_untold_prompt_is_read_as_a_voice() {
+        let device = Device::default();
+        let (text, codes) = ([0, 2], [4, 3, 2, 1, 0, 4, 3]);
+        let said = [UNTOLD, UNTOLD, UNTOLD, UNTOLD, 3, 1, 1];
+        for (group, read, told, next) in [
+            (
+                1,
+                &[3, 3, 3, 3, 3, 1, 1][..],
+                &[4, 5, 6, 7][..],
+                &[3, 1, 1, 3][..],
+            ),
+            (2, &[3, 3, 3], &[2, 3], &[3, 1]),
+            // The half group behind is not read: speech ends in it.
+            (4, &[3], &[1], &[3]),
+        ] {
+            let model = model_of(config(group).with_aligned(true), &device);
+            let document = FirstCodes {
+                said: &said,
+                ..document(&text, &codes)
+            };
+            let packed = model.pack(std::slice::from_ref(&document));
+            assert_eq!(packed.said, read, "groups of {group}");
+            assert_eq!(packed.told, told, "groups of {group}");
+            assert_eq!(packed.said_next, next, "groups of {group}");
+            let beginning = Beginning {
+                text: &text,
+                voice: codes[..4].to_vec(),
+                seed: 1,
+            };
+            let drawn = model.prompt(&beginning, 0, &device);
+            let count = 3 + 4 / group;
+            let trained = model.embedded(&packed, &device).narrow(1, 0, count);
+            assert_close("positions", trained, drawn, 1e-6);
+            // The same cross entropies as if silence were told, without those of the prompt.
+            let surprise = |said: &[u32]| {
+                let own = FirstCodes {
+                    said,
+                    ..document(&text, &codes)
+                };
+                model.surprise(&[own], &device)
+            };
+            let [untold, silent] = [said, [3, 3, 3, 3, 3, 1, 1]].map(|said| surprise(&said));
+            let all = silent.said.unwrap();
+            let first = told[0] as usize;
+            let behind = all.narrow(0, first, told.len());
+            assert_close("told", untold.said.unwrap(), behind, 1e-5);
+            assert_close("codes", untold.codes, silent.codes, 1e-5);
         }
     }
 

@@ -44,7 +44,8 @@ pub struct SpokenCodes {
     /// Codes, frame after frame, those of all codebooks for each.
     pub codes: Vec<i64>,
     /// The token of text that each frame says; empty if that is not known. A token behind the text's vocabulary
-    /// stands for silence.
+    /// stands for silence, and [`UNTOLD`](latentlm_core::sequence::UNTOLD) for one that is read like silence and not
+    /// learned, as in a voice.
     pub said: Vec<u32>,
     /// The codebook that the second network predicts, from 1.
     pub book: usize,
@@ -88,6 +89,11 @@ impl CodeLm {
     /// `Q`, codebooks.
     pub fn codebooks(&self) -> usize {
         self.parallel.codebooks()
+    }
+
+    /// `G`, codes of the first codebook in a position.
+    pub fn group(&self) -> usize {
+        self.group
     }
 
     /// The losses of both networks on documents packed into one sequence each.

@@ -4,9 +4,10 @@ use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::backbone::BackboneConfig;
 use latentlm::core::{CausalBackboneConfig, DistilledGuidance, LatentHeadConfig};
+use latentlm_pipelines::TextConfig;
 use serde::{Deserialize, Serialize};
 
-use super::tts_budget::Texts;
+use super::tts_budget::{MeanUtterance, Texts};
 use super::tts_recipe::CompareTtsRecipe;
 
 /// Passes of a training step, in units of a forward pass: the backward pass is worth two.
@@ -16,7 +17,8 @@ const PASSES: f64 = 3.0;
 /// three models of 6.6 million parameters on two cores: 17 ms each beside their products at 10^11 a second.
 const UPDATE: f64 = 250.0;
 /// The share of an utterance whose codes the second network of a rival predicts in training: half of the utterances have
-/// no voice, and the others one of up to half of their frames.
+/// no voice, and the others one of up to half of their frames. A prompt before an utterance is not predicted; of one that
+/// continues its own beginning, half is, which is not counted: logits are a hundredth of a step.
 const PREDICTED: f64 = 7.0 / 8.0;
 
 /// What a second of speech costs, and what it consists of. The text in front of it and the codec are not counted.
@@ -184,11 +186,45 @@ impl SpeechCounts {
     }
 }
 
-/// Multiply-adds of a step that trains `parameters` parameters on packs, where an utterance takes `length` positions of
-/// a pack and `forward` multiply-adds. One that is longer than a pack is a pack of its own.
-fn step(pack: usize, length: f64, forward: f64, passes: f64, parameters: usize) -> f64 {
-    let utterances = (pack as f64 / length).max(1.0);
-    passes * utterances * forward + UPDATE * parameters as f64
+/// A document of training: an utterance, with its prompt if it has one.
+#[derive(Debug, Clone, Copy)]
+struct Trained {
+    /// Its share of all documents.
+    share: f64,
+    /// Length of its speech in seconds.
+    seconds: f64,
+    /// Tokens of its text, with the one that begins speech.
+    tokens: f64,
+}
+
+/// The documents of training for the mean utterance: alone or behind its own beginning, behind another that is cut in any
+/// word, about half of it, and behind a whole one. Prompts that do not fit into a pack are counted too.
+fn documents(text: &TextConfig, utterance: MeanUtterance) -> [Trained; 3] {
+    let (cut, whole) = (text.cut_prompts, text.whole_prompts);
+    [(1.0 - cut - whole, 1.0), (cut, 1.5), (whole, 2.0)].map(|(share, times)| Trained {
+        share,
+        seconds: times * utterance.seconds,
+        tokens: times * (utterance.tokens - 1.0) + 1.0,
+    })
+}
+
+/// Multiply-adds of a step that trains `parameters` parameters on packs. `costs` gives the positions that a document takes
+/// of a pack, and its multiply-adds forward. One that is longer than a pack is a pack of its own.
+fn step(
+    pack: usize,
+    documents: [Trained; 3],
+    passes: f64,
+    parameters: usize,
+    costs: impl Fn(Trained) -> [f64; 2],
+) -> f64 {
+    let (mut length, mut forward) = (0.0, 0.0);
+    for document in documents {
+        let [positions, cost] = costs(document);
+        length += document.share * positions;
+        forward += document.share * cost;
+    }
+    let count = (pack as f64 / length).max(1.0);
+    passes * count * forward + UPDATE * parameters as f64
 }
 
 /// Multiply-adds of a step that trains the `parameters` parameters of LatentLM with `frames` frames per latent. Teachers
@@ -201,22 +237,24 @@ pub(crate) fn step_of_latentlm(
     device: &Device,
 ) -> f64 {
     let own = LatentCosts::of(recipe, frames, texts.vocabulary, device);
-    let utterance = texts.utterance;
     let recipe = recipe.latentlm(frames);
-    let latents = recipe.frame_rate_hz() * utterance.seconds;
-    let length = if recipe.data.pack_frames {
-        utterance.tokens + latents * frames as f64
+    let (rate, draws) = (recipe.frame_rate_hz(), recipe.lm.batch_mul as f64);
+    let in_pack = if recipe.data.pack_frames {
+        frames as f64
     } else {
-        utterance.tokens + latents
+        1.0
     };
-    let draws = recipe.lm.batch_mul as f64;
-    let forward = own.backbone.causal(0.0, utterance.tokens + latents)
-        + latents * (own.adapter + draws * own.head)
-        + (latents + 1.0) * own.softmax;
     let passes = PASSES + f64::from(u8::from(recipe.lm.sizes.recompute));
     let passes = passes * recipe.lm_train.grad_accumulation as f64;
+    let documents = documents(&recipe.text, texts.utterance);
     let pack = recipe.data.pack_positions;
-    step(pack, length, forward, passes, parameters)
+    step(pack, documents, passes, parameters, |document| {
+        let (tokens, latents) = (document.tokens, rate * document.seconds);
+        let forward = own.backbone.causal(0.0, tokens + latents)
+            + latents * (own.adapter + draws * own.head)
+            + (latents + 1.0) * own.softmax;
+        [tokens + latents * in_pack, forward]
+    })
 }
 
 /// Multiply-adds of a step that trains the `parameters` parameters of the rival of a recipe. The second network learns one
@@ -228,25 +266,28 @@ pub(crate) fn step_of_codes(
     device: &Device,
 ) -> f64 {
     let own = CodeCosts::of(recipe, texts.vocabulary, device);
-    let utterance = texts.utterance;
     let speech = recipe.codes();
-    let frames = speech.frame_rate_hz() * utterance.seconds;
-    let (tokens, groups) = (utterance.tokens, frames / recipe.rival.group as f64);
-    // The second network reads the number of its codebook too.
-    let all = tokens + 1.0 + frames;
-    let forward = own.grouped.causal(0.0, tokens + groups)
-        + (groups + 1.0) * own.group
-        + own.parallel.full(all, all)
-        + PREDICTED * frames * own.code;
+    let (rate, group) = (speech.frame_rate_hz(), recipe.rival.group as f64);
+    let predicted = PREDICTED * rate * texts.utterance.seconds;
     let passes = PASSES * speech.lm_train.grad_accumulation as f64;
+    let documents = documents(&speech.text, texts.utterance);
     let pack = speech.data.pack_positions;
-    step(pack, tokens + frames, forward, passes, parameters)
+    step(pack, documents, passes, parameters, |document| {
+        let (tokens, frames) = (document.tokens, rate * document.seconds);
+        let groups = frames / group;
+        // The second network reads the number of its codebook too.
+        let all = tokens + 1.0 + frames;
+        let forward = own.grouped.causal(0.0, tokens + groups)
+            + (groups + 1.0) * own.group
+            + own.parallel.full(all, all)
+            + predicted * own.code;
+        [tokens + frames, forward]
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tts_budget::MeanUtterance;
 
     /// Four seconds with 20 tokens of text.
     const TEXTS: Texts = Texts {
@@ -272,6 +313,8 @@ mod tests {
         recipe.rival.codebooks = 3;
         recipe.rival.aligned = false;
         recipe.rival.same_size = false;
+        recipe.speech.text.cut_prompts = 0.0;
+        recipe.speech.text.whole_prompts = 0.0;
         recipe
     }
 
@@ -330,6 +373,28 @@ mod tests {
         let two = step_of_latentlm(&recipe, 10, TEXTS, parameters, &device);
         let ratio = (two - update) / (own - update);
         assert!((ratio - 2.0).abs() < 1e-9, "{ratio}");
+    }
+
+    /// Half of the documents have a whole prompt: 600 frames and 39 tokens beside 300 and 20. A pack of 960 positions has
+    /// two of 479.5 positions on average; attention costs more than in as many positions of single utterances.
+    #[test]
+    fn prompts_make_documents_longer() {
+        let device = Device::default();
+        let mut recipe = recipe();
+        recipe.speech.data.pack_positions = 960;
+        let alone = step_of_codes(&recipe, TEXTS, 0, &device);
+        recipe.speech.text.whole_prompts = 0.5;
+        let step = step_of_codes(&recipe, TEXTS, 0, &device);
+        let forward = |tokens: usize, frames: usize| {
+            let (all, more) = (tokens + frames, tokens + 1 + frames);
+            let grouped = 2 * BLOCK * all + 2 * 64 * all * all + (frames + 1) * 17 * 64;
+            let parallel = BLOCK * more + 2 * 64 * more * more;
+            (grouped + parallel) as f64 + 7.0 / 8.0 * f64::from(300 * 16 * 64)
+        };
+        let documents = 960.0 / 479.5;
+        let expected = 3.0 * documents * 0.5 * (forward(20, 300) + forward(39, 600));
+        assert!((step / expected - 1.0).abs() < 1e-9, "{step} {expected}");
+        assert!(step > alone, "{step} {alone}");
     }
 
     /// The rates of the paper at 24 kHz, and its claim: 7.5 steps against 75. All have as many numbers a second.

@@ -261,7 +261,8 @@ mod tests {
         assert_eq!(widths(&narrow), [64; 3], "never none");
     }
 
-    /// A comparison that was begun before models had the same minutes, packs of as much speech and a limit of texts.
+    /// A comparison that was begun before models had the same minutes, packs of as much speech, a limit of texts and
+    /// whole prompts.
     #[test]
     fn older_comparisons_go_on_as_they_were() {
         let toml = CompareTtsRecipe::default().to_toml().unwrap();
@@ -271,10 +272,20 @@ mod tests {
             "same_size",
             "pack_frames",
             "prompt_tokens",
+            "whole_prompts",
+            "continuations",
+            "prompts_without_words",
         ];
         let older = without(&toml, &keys);
         assert_eq!((older.minutes, older.multiply_adds_a_second), (0.0, 1e11));
-        assert_eq!(older.speech.text.prompt_tokens, 0);
+        let text = &older.speech.text;
+        assert_eq!(text.prompt_tokens, 0);
+        let prompts = [
+            text.whole_prompts,
+            text.continuations,
+            text.prompts_without_words,
+        ];
+        assert_eq!(prompts, [0.0; 3]);
         assert_eq!(older.latentlm(10).data.pack_positions, 103);
         let now = CompareTtsRecipe::default();
         assert_eq!((now.minutes, now.speech.text.prompt_tokens), (15.0, 1024));
@@ -287,6 +298,9 @@ mod tests {
             ("/rival", "same_size"),
             ("/speech/data", "pack_frames"),
             ("/speech/text", "prompt_tokens"),
+            ("/speech/text", "whole_prompts"),
+            ("/speech/text", "continuations"),
+            ("/speech/text", "prompts_without_words"),
         ] {
             let table = manifest.pointer_mut(table).unwrap();
             assert!(

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_audio::Codec;
 use latentlm::core::DiffusionDraws;
-use latentlm::sequence::{Document, Segment};
+use latentlm::sequence::{Document, Segment, UNTOLD};
 use latentlm::{Batch, LatentCodec, Loss, RandomStream};
 use latentlm_baselines::{CodeLm, SpokenCodes};
 use latentlm_data::speech::write_wav;
@@ -24,7 +24,7 @@ use super::tts_speaker::CodeSpeaker;
 const STAGE: &str = "lm";
 /// Latents whose codes are found at once.
 const CHUNK: usize = 1 << 13;
-/// The second network gets a random share of an utterance as its voice: a multiple of `1 / SHARES`.
+/// The second network gets a random share of an utterance without a prompt as its voice: a multiple of `1 / SHARES`.
 const SHARES: usize = 1000;
 
 /// A run of a rival.
@@ -86,7 +86,7 @@ impl Learner<CompareTtsRecipe> for CodeLm {
     /// weights, so each is trained by its own loss.
     fn loss(&self, batch: Batch) -> Loss {
         let device = batch.latents[0].device();
-        let loss = CodeLm::loss(self, &spoken(&batch), &device);
+        let loss = CodeLm::loss(self, &spoken(&batch, self.group()), &device);
         Loss {
             token: loss.said,
             diffusion: vec![loss.first + loss.others],
@@ -94,9 +94,10 @@ impl Learner<CompareTtsRecipe> for CodeLm {
     }
 }
 
-/// The utterances of a batch. The second network learns one codebook of each. Half of them have no voice, the others
-/// up to half of their frames.
-fn spoken(batch: &Batch) -> Vec<SpokenCodes> {
+/// The utterances of a batch, for groups of `group` codes. The second network learns one codebook of each. Behind a prompt
+/// whose words are not told, the prompt is its voice, as it is in speaking, without the first frames that make no whole
+/// group. Of the others, half have no voice, and half up to half of their own frames.
+fn spoken(batch: &Batch, group: usize) -> Vec<SpokenCodes> {
     let [_, books] = batch.latents[0].dims();
     let codes = host_values(batch.latents[0].clone());
     let numbers = batch.draws[0].timesteps.clone();
@@ -115,13 +116,20 @@ fn spoken(batch: &Batch) -> Vec<SpokenCodes> {
                 _ => {}
             }
         }
-        let own = &codes[first * books..(first + frames) * books];
+        let untold = tokens_said.iter().take_while(|own| **own == UNTOLD);
+        let prompt = untold.count();
+        let spare = prompt % group;
+        let voice = match prompt {
+            0 => ((share - 0.5).max(0.0) * frames as f64) as usize,
+            prompt => prompt - spare,
+        };
+        let own = &codes[(first + spare) * books..(first + frames) * books];
         all.push(SpokenCodes {
             text,
             codes: own.iter().map(|code| *code as i64).collect(),
-            said: tokens_said,
+            said: tokens_said.split_off(spare),
             book: 1 + number % (books - 1),
-            voice: ((share - 0.5).max(0.0) * frames as f64) as usize,
+            voice,
         });
         first += frames;
     }
@@ -266,7 +274,7 @@ mod tests {
         let numbers = [900, 0, 0, 999, 0];
         let numbers = Tensor::from_ints(numbers, &device);
         let draws = DiffusionDraws::new(numbers, Tensor::zeros([5, 2], &device));
-        let said = spoken(&Batch::new(documents, latents, vec![draws]));
+        let said = spoken(&Batch::new(documents, latents, vec![draws]), 1);
         let texts: Vec<&[u32]> = said.iter().map(|own| &own.text[..]).collect();
         assert_eq!(texts, [&[0u32, 1][..], &[1u32][..]]);
         // 0.4 of three frames is one, 0.499 of two is none.
@@ -278,5 +286,35 @@ mod tests {
         let codes: Vec<i64> = drawn.iter().map(|code| *code as i64).collect();
         assert_eq!(said[0].codes, codes[..6]);
         assert_eq!(said[1].codes, codes[6..]);
+    }
+
+    /// Five frames of which the first three are a prompt whose words are not told, and four without a prompt: in groups of
+    /// one, two and four the voice of the first is what speaking would read of it.
+    #[test]
+    fn a_prompt_is_the_voice_of_both_networks() {
+        let device = Device::default();
+        let more = 9;
+        let documents = vec![
+            Document::of_speech(vec![0, 1], 5, vec![UNTOLD, UNTOLD, UNTOLD, more, 1]),
+            Document::of_speech(vec![1], 4, vec![more, 1, 1, more]),
+        ];
+        let all: Vec<i64> = (0..18).collect();
+        let values: Vec<f32> = all.iter().map(|code| *code as f32).collect();
+        let latents = Tensor::<2>::from_data(TensorData::new(values, [9, 2]), &device);
+        // 999 of 1000: nearly half of the frames of one without a prompt.
+        let numbers = Tensor::from_ints([999, 0, 0, 0, 0, 999, 0, 0, 0], &device);
+        let draws = DiffusionDraws::new(numbers, Tensor::zeros([9, 2], &device));
+        let batch = Batch::new(documents, vec![latents], vec![draws]);
+        for (group, spare) in [(1, 0), (2, 1), (4, 3)] {
+            let said = spoken(&batch, group);
+            assert_eq!(said[0].voice, 3 - spare, "groups of {group}");
+            assert_eq!(said[0].codes, all[2 * spare..10], "groups of {group}");
+            let told = [UNTOLD, UNTOLD, UNTOLD, more, 1];
+            assert_eq!(said[0].said, told[spare..], "groups of {group}");
+            assert_eq!((said[0].text.len(), said[0].book), (2, 1));
+            assert_eq!(said[1].voice, 1, "0.499 of four");
+            assert_eq!(said[1].codes, all[10..]);
+            assert_eq!(said[1].said, [more, 1, 1, more]);
+        }
     }
 }

@@ -4,6 +4,10 @@
 //! A class and its picture, a text and its speech, captions and pictures, text alone: each is a
 //! document. A layout consists of indices on the host, with which models gather tensors.
 
+/// Stands in the place of the token that a latent says where nobody tells it, as in a voice prompt. Such a latent is read
+/// with [`ControlTokens::more`], and the softmax head learns nothing about what it says.
+pub const UNTOLD: u32 = u32::MAX;
+
 /// The tokens around a modality's latents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlTokens {
@@ -83,7 +87,8 @@ pub enum Segment {
         /// number of latents is known, as in the grid of a picture.
         open_ended: bool,
         /// The token that each latent of an open-ended run says, if it is known, or else empty. It takes the place
-        /// of [`ControlTokens::more`] as the target of the softmax head.
+        /// of [`ControlTokens::more`] as the target of the softmax head. Where only some of it is known, the other
+        /// latents have [`UNTOLD`].
         said: Vec<u32>,
         /// Whether the model learns to predict the latents. Their `<BOD>` is then learned too if the segment
         /// before is.
@@ -122,7 +127,7 @@ impl Document {
     }
 
     /// A text and its speech, modality 0. The text is not learned, and the model predicts where speech ends.
-    /// `said` holds the token that each latent says, or is empty.
+    /// `said` holds the token that each latent says, or [`UNTOLD`], or is empty.
     pub fn of_speech(text: Vec<u32>, frames: usize, said: Vec<u32>) -> Self {
         let text = Segment::Text {
             tokens: text,
@@ -303,7 +308,7 @@ impl Layout {
 /// A run of latents of one segment.
 struct Run<'a> {
     frames: usize,
-    /// The token that each latent says, if it is known, or else empty.
+    /// The token that each latent says or [`UNTOLD`], or empty.
     said: &'a [u32],
     learned: bool,
     /// Whether the softmax head predicts a token before each latent and after the last.
@@ -404,12 +409,14 @@ impl Writer<'_> {
         for index in 0..run.frames {
             let latent = self.layout.said[modality].len() as i64;
             let said = run.said.get(index).copied().unwrap_or(control.more);
+            let is_told = said != UNTOLD;
+            let said = if is_told { said } else { control.more };
             if run.learned {
                 let learned = &mut self.layout.learned[modality];
                 learned.conditions.push(self.layout.rows.len() as i64 - 1);
                 learned.latents.push(latent);
             }
-            if run.asked {
+            if run.asked && is_told {
                 self.ask(said);
             }
             self.layout.said[modality].push(i64::from(said));
@@ -558,6 +565,28 @@ mod tests {
         let answers = [more, more, end, more, end, 4, 4, more, end];
         assert_eq!(layout.answers, answers);
         assert_eq!(layout.said, [vec![more, more, more, 4, 4, more]]);
+    }
+
+    /// Latents of which nobody tells what they say are read like those that say nothing, and what they say is no target.
+    /// They are learned all the same, and what is said behind them is told at the last.
+    #[test]
+    fn what_is_untold_is_no_target() {
+        let control = ControlTokens::after(8);
+        let [more, end] = [control.more, control.end].map(i64::from);
+        let said = vec![UNTOLD, UNTOLD, control.more, 4];
+        let documents = [
+            Document::of_speech(vec![3, 4], 4, said),
+            Document::of_speech(vec![1], 1, vec![1]),
+        ];
+        let layout = Layout::new(&documents, &[control]);
+        assert_eq!(layout.said, [vec![more, more, more, 4, 1]]);
+        // Positions: two tokens, `<BOD>`, four latents; one token, `<BOD>`, one latent.
+        assert_eq!(layout.lengths, [7, 3]);
+        assert_eq!(layout.asked, [4, 5, 6, 8, 9]);
+        assert_eq!(layout.answers, [more, 4, end, 1, end]);
+        assert_eq!(layout.document_answers, [3, 2]);
+        assert_eq!(layout.learned[0].conditions, [2, 3, 4, 5, 8]);
+        assert_eq!(layout.learned[0].latents, [0, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::weights;
 /// Name of the codec's stage.
 pub const CODEC: &str = "codec";
 /// Keys, and beginnings of keys, in which a model may differ from the one that it begins from.
-const FREE: [&str; 20] = [
+const FREE: [&str; 23] = [
     "seed",
     "sample.",
     "lm_train.",
@@ -39,6 +39,9 @@ const FREE: [&str; 20] = [
     "data.curriculum_steps",
     "text.history_dropout",
     "text.cut_prompts",
+    "text.whole_prompts",
+    "text.continuations",
+    "text.prompts_without_words",
     "text.without_full_stop",
     "text.prompt_tokens",
 ];

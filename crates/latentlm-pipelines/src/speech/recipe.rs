@@ -106,9 +106,20 @@ pub struct TextConfig {
     /// Whether the softmax head learns to name the token that each latent says, where that is known:
     /// in composed utterances.
     pub aligned: bool,
-    /// Share of training utterances that stand behind a voice prompt that is cut in the middle of a word.
+    /// Share of training utterances that stand behind another utterance of their speaker, a voice prompt, that is cut in
+    /// the middle of a word.
     #[serde(default)]
     pub cut_prompts: f64,
+    /// Share of training utterances that stand behind another whole utterance of their speaker.
+    #[serde(default)]
+    pub whole_prompts: f64,
+    /// Share of training utterances that continue their own beginning, which ends with a word whose place is known.
+    #[serde(default)]
+    pub continuations: f64,
+    /// Share of these prompts whose words the model is not told, as when it speaks behind a recording: all their latents are
+    /// read like silence, and the softmax head learns nothing in them. Runs of older versions were told all.
+    #[serde(default)]
+    pub prompts_without_words: f64,
     /// Share of training utterances whose text lacks the full stop at its end.
     #[serde(default)]
     pub without_full_stop: f64,
@@ -158,6 +169,17 @@ impl SpeechRecipe {
         refuse_if(
             self.sample.falling.last > 0 && self.sample.falling.over == 0,
             "sample.steps_over must be positive with sample.steps_last: speech has no fixed length",
+        )?;
+        let prompts = [
+            self.text.cut_prompts,
+            self.text.whole_prompts,
+            self.text.continuations,
+        ];
+        // Sums of decimal fractions are rounded.
+        refuse_if(
+            prompts.iter().sum::<f64>() > 1.0 + 1e-9,
+            "text.cut_prompts, text.whole_prompts and text.continuations must be at most 1 together: an utterance stands \
+             behind one prompt",
         )?;
         self.lm_train.check_packs("data.pack_positions")?;
         refuse_if(
@@ -272,9 +294,14 @@ mod tests {
             ("data", "max_samples"),
             ("text", "max_tokenizer_mb"),
             ("text", "prompt_tokens"),
+            ("text", "whole_prompts"),
+            ("text", "continuations"),
             ("data", "pack_frames"),
         ];
         assert_eq!(read_without(&recipe, &lacked), recipe);
+        let older = read_without(&recipe, &[("text", "prompts_without_words")]);
+        let without_words = [&recipe, &older].map(|own| own.text.prompts_without_words);
+        assert_eq!(without_words, [1.0, 0.0]);
         let older = read_without(&recipe, &[("data", "max_broken")]);
         assert_eq!((recipe.data.max_broken, older.data.max_broken), (0.05, 1.0));
         let changes = [
@@ -358,6 +385,8 @@ mod tests {
                 "`sample.noise_temperature` must be a number from 0 to 100, not -0.1",
             ),
             ("codec.ratios=[1024, 1024, 4]", "samples a latent"),
+            ("text.whole_prompts=1.5", "`text.whole_prompts` must be"),
+            ("text.continuations=-0.5", "`text.continuations` must be"),
             (
                 "data.loudness_dbfs=-91.0",
                 "`data.loudness_dbfs` must be a number from -90 to 0",
@@ -367,5 +396,16 @@ mod tests {
             assert!(message.contains(part), "{change}: {message}");
         }
         assert_eq!(refused("sample.guidance_scale=0.0"), "nothing");
+        // Shares of prompts, which fill all utterances, and a little more.
+        for (continuations, part) in [("0.7", "nothing"), ("0.71", "must be at most 1 together")] {
+            let changes = [
+                "text.cut_prompts=0.1".to_owned(),
+                "text.whole_prompts=0.2".to_owned(),
+                format!("text.continuations={continuations}"),
+            ];
+            let recipe = SpeechRecipe::resolve(None, &changes);
+            let told = recipe.map_or_else(|error| error.to_string(), |_| "nothing".into());
+            assert!(told.contains(part), "{continuations}: {told}");
+        }
     }
 }

@@ -1,20 +1,25 @@
-//! Utterances behind a voice prompt that is cut in the middle of a word. A user's recording is often cut so:
-//! the model has to learn that such a prompt has ended, and where the speech behind it ends.
+//! Utterances behind voice prompts: other utterances of the speaker, whole or cut in the middle of a word as a user's
+//! recording often is, or their own beginning. The model has to learn where such a prompt has ended, and where the
+//! speech behind it ends.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use latentlm::RandomStream;
 use latentlm::sequence::ControlTokens;
-use latentlm_data::{DataError, TextTokenizer};
-use latentlm_pipelines::{SpeechData, SpeechRecipe};
+use latentlm_data::TextTokenizer;
+use latentlm_data::speech::SpokenWord;
+use latentlm_pipelines::{SpeechData, SpeechRecipe, TextConfig};
 
-use super::said::Spoken;
+use super::said::{Spoken, trained_text};
 use crate::latent_cache::LatentCache;
 
 /// Most seconds that a recording loses whose words have no known places.
 const TAIL_SECONDS: f64 = 0.3;
+/// Utterances that are tried as a whole prompt until one fits into a pack.
+const TRIES: usize = 8;
 
-/// Makes prompts out of other utterances.
+/// Makes prompts out of utterances.
 pub(super) struct Prompts<'a> {
     pub(super) data: &'a SpeechData,
     pub(super) recipe: &'a SpeechRecipe,
@@ -23,22 +28,60 @@ pub(super) struct Prompts<'a> {
     pub(super) hop: usize,
 }
 
+/// What a prompt is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Another utterance of the speaker, up to the middle of a word.
+    Cut,
+    /// Another utterance of the speaker.
+    Whole,
+    /// The beginning of the same utterance, up to the end of a word.
+    Beginning,
+}
+
+impl Kind {
+    /// One of them in the shares of a recipe, or none.
+    fn draw(text: &TextConfig, random: &mut RandomStream) -> Option<Self> {
+        let (drawn, mut end) = (random.uniform(), 0.0);
+        // Cut ones first: runs of older versions have no others.
+        let shares = [
+            (Self::Cut, text.cut_prompts),
+            (Self::Whole, text.whole_prompts),
+            (Self::Beginning, text.continuations),
+        ];
+        shares.into_iter().find_map(|(kind, share)| {
+            end += share;
+            (drawn < end).then_some(kind)
+        })
+    }
+}
+
+/// An utterance behind a prompt.
+struct Prompted {
+    /// The utterance whose first latents are put before its own.
+    other: usize,
+    /// The number of these latents; 0 if the prompt is its own beginning.
+    frames: usize,
+    /// Prompt and utterance together.
+    both: Spoken,
+}
+
 impl Prompts<'_> {
-    /// Puts another, cut utterance of the same speaker before a share `text.cut_prompts` of the utterances. Those
-    /// that would no longer fit into a pack, or whose speaker has no other, stay as they are.
-    ///
-    /// # Errors
-    /// If a text can't be encoded.
+    /// Puts prompts before shares of the utterances: `text.cut_prompts`, `text.whole_prompts` and `text.continuations`. Those
+    /// that would no longer fit into a pack, whose speaker has no other, or that can't be divided, stay as they are.
     pub(super) fn put_before(
         &self,
         cache: LatentCache,
         spoken: Vec<Spoken>,
-    ) -> Result<(LatentCache, Vec<Spoken>), DataError> {
-        let share = self.recipe.text.cut_prompts;
-        if share == 0.0 {
-            return Ok((cache, spoken));
+    ) -> (LatentCache, Vec<Spoken>) {
+        let text = &self.recipe.text;
+        if text.cut_prompts + text.whole_prompts + text.continuations == 0.0 {
+            return (cache, spoken);
         }
-        let speakers: Vec<String> = cache.labels.iter().map(|&own| self.speaker(own)).collect();
+        let speakers = cache.labels.iter();
+        let speakers: Vec<String> = speakers
+            .map(|&own| self.data.speaker(own as usize))
+            .collect();
         let mut by_speaker: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (place, speaker) in speakers.iter().enumerate() {
             by_speaker.entry(speaker).or_default().push(place);
@@ -50,23 +93,18 @@ impl Prompts<'_> {
         };
         let (mut lengths, mut parameters) = (Vec::new(), Vec::new());
         let mut joined = Vec::with_capacity(spoken.len());
-        for (place, mut own) in spoken.into_iter().enumerate() {
-            let frames = own.frames;
-            let mut random = RandomStream::for_step(self.recipe.seed, "cut-prompts", place as u64);
+        for (place, own) in spoken.iter().enumerate() {
             let of_speaker = &by_speaker[speakers[place].as_str()];
-            if random.chance(share)
-                && let Some(other) = another(of_speaker, place, &mut random)
-            {
-                let length = cache.lengths[other] as usize;
-                let cut = self.cut(cache.labels[other] as usize, length, &mut random)?;
-                if let Some((cut, both)) = cut.and_then(|cut| self.with(cut, &own)) {
-                    parameters.extend_from_slice(rows(other, cut));
-                    own = both;
+            let both = match self.prompted(place, of_speaker, &spoken, &cache.labels) {
+                Some(prompted) => {
+                    parameters.extend_from_slice(rows(prompted.other, prompted.frames));
+                    prompted.both
                 }
-            }
-            parameters.extend_from_slice(rows(place, frames));
-            lengths.push(own.frames as u32);
-            joined.push(own);
+                None => own.clone(),
+            };
+            parameters.extend_from_slice(rows(place, own.frames));
+            lengths.push(both.frames as u32);
+            joined.push(both);
         }
         let cache = LatentCache {
             dim: cache.dim,
@@ -75,31 +113,67 @@ impl Prompts<'_> {
             parameters,
             fingerprint: cache.fingerprint.clone(),
         };
-        Ok((cache, joined))
+        (cache, joined)
     }
 
-    fn speaker(&self, label: u32) -> String {
-        self.data.speaker(label as usize)
+    /// The utterance at a place behind a prompt; `None` if it gets none. `of_speaker` holds the places of its speaker's
+    /// utterances, `labels` the numbers of all.
+    fn prompted(
+        &self,
+        place: usize,
+        of_speaker: &[usize],
+        spoken: &[Spoken],
+        labels: &[u32],
+    ) -> Option<Prompted> {
+        let (text, seed) = (&self.recipe.text, self.recipe.seed);
+        let mut random = RandomStream::for_step(seed, "cut-prompts", place as u64);
+        let kind = Kind::draw(text, &mut random)?;
+        let mut untold = RandomStream::for_step(seed, "untold-prompts", place as u64);
+        let is_untold = untold.chance(text.prompts_without_words);
+        let told = |prompt: Spoken| {
+            if is_untold { prompt.untold() } else { prompt }
+        };
+        let own = &spoken[place];
+        match kind {
+            Kind::Cut => {
+                let other = another(of_speaker, place, &mut random)?;
+                let (index, frames) = (labels[other] as usize, spoken[other].frames);
+                let cut = self.cut(index, frames, &mut random)?;
+                self.behind(other, told(cut), own)
+            }
+            Kind::Whole => (0..TRIES).find_map(|_| {
+                let other = another(of_speaker, place, &mut random)?;
+                self.behind(other, told(spoken[other].clone()), own)
+            }),
+            Kind::Beginning => {
+                let (before, rest) = self.divided(labels[place] as usize, own, &mut random)?;
+                let prompted = self.behind(place, told(before), &rest)?;
+                // Its latents are there already.
+                Some(Prompted {
+                    frames: 0,
+                    ..prompted
+                })
+            }
+        }
     }
 
-    /// The prompt's latents and both utterances together; `None` if they do not fit into a pack.
-    fn with(&self, prompt: Spoken, own: &Spoken) -> Option<(usize, Spoken)> {
+    /// An utterance behind the first latents of the one at the place `other`; `None` if both do not fit into a pack.
+    fn behind(&self, other: usize, prompt: Spoken, own: &Spoken) -> Option<Prompted> {
         let silence = ControlTokens::after(self.tokenizer.vocabulary()).more;
         let frames = prompt.frames;
         let both = prompt.then(own.clone(), silence);
         let length = self.recipe.length_in_pack(&both.clone().document());
-        (length <= self.recipe.data.pack_positions).then_some((frames, both))
+        (length <= self.recipe.data.pack_positions).then_some(Prompted {
+            other,
+            frames,
+            both,
+        })
     }
 
     /// An utterance of `frames` latents up to the middle of one of its words, with the text up to that word.
     /// Where the places of words are not known, its end is cut off, which falls into the last word. `None` if
-    /// it is too short.
-    fn cut(
-        &self,
-        index: usize,
-        frames: usize,
-        random: &mut RandomStream,
-    ) -> Result<Option<Spoken>, DataError> {
+    /// it is too short, or its text can't be encoded.
+    fn cut(&self, index: usize, frames: usize, random: &mut RandomStream) -> Option<Spoken> {
         let (text, words) = self.data.text(index);
         let (hop, tokenizer) = (self.hop, self.tokenizer);
         let words = words.unwrap_or_default();
@@ -108,10 +182,10 @@ impl Prompts<'_> {
             let tail = (TAIL_SECONDS * rate / hop as f64) as usize;
             let most = tail.min(frames / 2);
             if most == 0 {
-                return Ok(None);
+                return None;
             }
             let kept = frames - 1 - random.below(most);
-            return Spoken::of(&text, None, kept, hop, tokenizer).map(Some);
+            return Spoken::of(&text, None, kept, hop, tokenizer).ok();
         }
         let last = random.below(words.len());
         let start = match last {
@@ -119,14 +193,54 @@ impl Prompts<'_> {
             _ => words[last - 1].end.div_ceil(hop),
         };
         let end = words[last].end.div_ceil(hop);
-        let Some(kept) = within(start, end, frames, random) else {
-            return Ok(None);
-        };
+        let kept = within(start, end, frames, random)?;
         let words = &words[..=last];
-        let text: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
         let known = Some(words).filter(|_| self.recipe.text.aligned);
-        Spoken::of(&text.join(" "), known, kept, hop, tokenizer).map(Some)
+        Spoken::of(&joined(words), known, kept, hop, tokenizer).ok()
     }
+
+    /// An utterance in two parts, divided behind any word but its last. Their texts are encoded each by itself, as those of
+    /// a voice and of what is said with it are. `None` if the places of its words are not known, or a part has no latents.
+    fn divided(
+        &self,
+        index: usize,
+        own: &Spoken,
+        random: &mut RandomStream,
+    ) -> Option<(Spoken, Spoken)> {
+        let (text, words) = trained_text(self.data, self.recipe, index);
+        let words = words.filter(|words| words.len() > 1)?;
+        let place = random.below(words.len() - 1);
+        let kept = words[place].end.div_ceil(self.hop);
+        if kept == 0 || kept >= own.frames {
+            return None;
+        }
+        let (before, behind) = divided_text(&text, &words, place + 1);
+        let part = |text: &str, latents: Range<usize>| {
+            Some(Spoken {
+                tokens: self.tokenizer.encode(text).ok()?,
+                frames: latents.len(),
+                said: own.said.get(latents).unwrap_or_default().to_vec(),
+            })
+        };
+        Some((part(&before, 0..kept)?, part(&behind, kept..own.frames)?))
+    }
+}
+
+/// Words between spaces.
+fn joined(words: &[SpokenWord]) -> String {
+    let words: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+    words.join(" ")
+}
+
+/// A text in two parts: its first `count` words, and what is behind them. Where the words are written otherwise than the
+/// text, as without its marks, the other words are the second part.
+fn divided_text(text: &str, words: &[SpokenWord], count: usize) -> (String, String) {
+    let (before, others) = words.split_at(count);
+    let before = joined(before);
+    let behind = text.strip_prefix(&before);
+    let behind = behind.and_then(|behind| behind.strip_prefix(' '));
+    let behind = behind.map_or_else(|| joined(others), str::to_owned);
+    (before, behind)
 }
 
 /// Where the samples of a cache begin among its parameters.
@@ -165,6 +279,7 @@ fn within(start: usize, end: usize, frames: usize, random: &mut RandomStream) ->
 
 #[cfg(test)]
 mod tests {
+    use latentlm::sequence::UNTOLD;
     use latentlm_pipelines::Recipe;
 
     use super::*;
@@ -207,50 +322,148 @@ mod tests {
         assert_eq!(another(&[2], 2, random), None);
     }
 
-    /// Utterances of the shipped voice; all, half or none of them get a prompt.
+    /// Words and marks as `data voices` writes them, and words without marks.
+    #[test]
+    fn texts_are_divided_as_a_voice_and_what_is_said_with_it() {
+        let words = |list: &[&str]| -> Vec<SpokenWord> {
+            let words = list.iter().zip(1..);
+            let words = words.map(|(text, end)| SpokenWord {
+                text: (*text).to_owned(),
+                end,
+            });
+            words.collect()
+        };
+        for (text, list, count, parts) in [
+            (
+                "It was late.",
+                ["It", "was", "late."],
+                2,
+                ["It was", "late."],
+            ),
+            // A text that lost its full stop.
+            ("It was late", ["It", "was", "late."], 1, ["It", "was late"]),
+            ("It was late.", ["it", "was", "late"], 1, ["it", "was late"]),
+            ("Its late, is it?", ["It", "s", "late"], 1, ["It", "s late"]),
+        ] {
+            let (before, behind) = divided_text(text, &words(&list), count);
+            assert_eq!([&before[..], &behind], parts, "{text}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_prompts_have_their_shares() {
+        let mut text = SpeechRecipe::default().text;
+        (text.cut_prompts, text.whole_prompts) = (0.1, 0.2);
+        text.continuations = 0.3;
+        let draw = |text: &TextConfig, seed| Kind::draw(text, &mut RandomStream::new(seed));
+        let counts = [
+            Some(Kind::Cut),
+            Some(Kind::Whole),
+            Some(Kind::Beginning),
+            None,
+        ]
+        .map(|kind| {
+            let drawn = (0..4000).filter(|&seed| draw(&text, seed) == kind);
+            drawn.count()
+        });
+        // Five standard deviations are at most 155.
+        for (count, expected) in counts.into_iter().zip([400_usize, 800, 1200, 1600]) {
+            assert!(count.abs_diff(expected) < 155, "{counts:?}");
+        }
+        // Where there is nothing but cut ones, they are the same.
+        let mut cut = text.clone();
+        (cut.whole_prompts, cut.continuations) = (0.0, 0.0);
+        for seed in 0..200 {
+            let only = Some(Kind::Cut).filter(|_| draw(&text, seed) == Some(Kind::Cut));
+            assert_eq!(draw(&cut, seed), only);
+        }
+    }
+
+    /// Utterances of the shipped voice.
+    struct Voice {
+        recipe: SpeechRecipe,
+        data: SpeechData,
+        tokenizer: TextTokenizer,
+        cache: LatentCache,
+        spoken: Vec<Spoken>,
+    }
+
+    impl Voice {
+        /// Forty composed ones. Their latents are numbers: a thousand for each utterance, and one more for each latent.
+        fn of_forty() -> Self {
+            let voice = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/voice");
+            let changes = [format!("data.path={voice}"), "data.composed=40".to_owned()];
+            let recipe = SpeechRecipe::resolve(None, &changes).unwrap();
+            let data = SpeechData::open(&recipe).unwrap();
+            let tokenizer = data.tokenizer(&recipe).unwrap();
+            let (first, hop) = (data.train.len(), recipe.codec.hop_samples());
+            let mut spoken = Vec::new();
+            let mut cache = LatentCache {
+                dim: 1,
+                ..LatentCache::default()
+            };
+            for place in 0..40 {
+                let (text, words) = data.text(first + place);
+                let words = words.unwrap();
+                let frames = words[words.len() - 1].end.div_ceil(hop) + 1;
+                cache.lengths.push(frames as u32);
+                cache.labels.push((first + place) as u32);
+                cache
+                    .parameters
+                    .extend((0..frames).map(|frame| (1000 * place + frame) as f32));
+                let own = Spoken::of(&text, Some(&words), frames, hop, &tokenizer).unwrap();
+                spoken.push(own);
+            }
+            Self {
+                recipe,
+                data,
+                tokenizer,
+                cache,
+                spoken,
+            }
+        }
+
+        /// What becomes of them with shares of prompts: cut ones, whole ones, continuations, and those without words.
+        fn behind(&mut self, shares: [f64; 4]) -> (LatentCache, Vec<Spoken>) {
+            let text = &mut self.recipe.text;
+            [
+                text.cut_prompts,
+                text.whole_prompts,
+                text.continuations,
+                text.prompts_without_words,
+            ] = shares;
+            let prompts = Prompts {
+                data: &self.data,
+                recipe: &self.recipe,
+                tokenizer: &self.tokenizer,
+                hop: self.recipe.codec.hop_samples(),
+            };
+            prompts.put_before(self.cache.clone(), self.spoken.clone())
+        }
+    }
+
+    /// All, half or none of them get a prompt.
     #[test]
     fn utterances_stand_behind_cut_ones_with_their_latents() {
-        let voice = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/voice");
-        let changes = [format!("data.path={voice}"), "data.composed=40".to_owned()];
-        let mut recipe = SpeechRecipe::resolve(None, &changes).unwrap();
-        let data = SpeechData::open(&recipe).unwrap();
-        let tokenizer = data.tokenizer(&recipe).unwrap();
-        let (first, hop) = (data.train.len(), recipe.codec.hop_samples());
-        let mut spoken = Vec::new();
-        let mut cache = LatentCache {
-            dim: 1,
-            ..LatentCache::default()
-        };
-        for place in 0..40 {
-            let (text, words) = data.text(first + place);
-            let words = words.unwrap();
-            let frames = words[words.len() - 1].end.div_ceil(hop) + 1;
-            cache.lengths.push(frames as u32);
-            cache.labels.push((first + place) as u32);
-            cache
-                .parameters
-                .extend((0..frames).map(|frame| (1000 * place + frame) as f32));
-            let own = Spoken::of(&text, Some(&words), frames, hop, &tokenizer).unwrap();
-            spoken.push(own);
-        }
-        let mut behind = |share: f64| {
-            recipe.text.cut_prompts = share;
-            let prompts = Prompts {
-                data: &data,
-                recipe: &recipe,
-                tokenizer: &tokenizer,
-                hop,
-            };
-            prompts.put_before(cache.clone(), spoken.clone()).unwrap()
-        };
-        assert_eq!(behind(0.0), (cache.clone(), spoken.clone()));
+        let mut voice = Voice::of_forty();
+        let alone = (voice.cache.clone(), voice.spoken.clone());
+        assert_eq!(voice.behind([0.0, 0.0, 0.0, 1.0]), alone);
+        let (half, all) = (
+            voice.behind([0.5, 0.0, 0.0, 0.0]),
+            voice.behind([1.0, 0.0, 0.0, 0.0]),
+        );
+        assert_eq!(
+            all,
+            voice.behind([1.0, 0.0, 0.0, 0.0]),
+            "the same each time"
+        );
+        let spoken = &voice.spoken;
         let count = |joined: &[Spoken]| {
-            let pairs = joined.iter().zip(&spoken);
+            let pairs = joined.iter().zip(spoken);
             pairs
                 .filter(|(joined, own)| joined.frames > own.frames)
                 .count()
         };
-        let (half, all) = (behind(0.5), behind(1.0));
         // Five standard deviations of 40 draws are 16.
         assert!(count(&half.1).abs_diff(20) < 16, "{}", count(&half.1));
         assert_eq!(count(&all.1), 40);
@@ -260,7 +473,7 @@ mod tests {
             utterances.iter().map(|own| own.frames).sum::<usize>()
         );
         let starts = starts(&joined);
-        for (place, (both, own)) in utterances.iter().zip(&spoken).enumerate() {
+        for (place, (both, own)) in utterances.iter().zip(spoken).enumerate() {
             assert_eq!(joined.lengths[place] as usize, both.frames);
             let (cut, from) = (both.frames - own.frames, starts[place]);
             let rows = &joined.parameters[from..from + both.frames];
@@ -273,6 +486,80 @@ mod tests {
             assert!(both.tokens.ends_with(&own.tokens) && both.tokens.len() > own.tokens.len());
             assert_eq!(both.said.len(), both.frames);
             assert_eq!(both.said[cut..], own.said[..]);
+            assert!(!both.said.contains(&UNTOLD));
         }
+    }
+
+    /// Whole prompts: text, latents and what is said are those of both, one after the other.
+    #[test]
+    fn utterances_stand_behind_whole_ones() {
+        let mut voice = Voice::of_forty();
+        let (joined, utterances) = voice.behind([0.0, 1.0, 0.0, 0.0]);
+        let starts = starts(&joined);
+        for (place, (both, own)) in utterances.iter().zip(&voice.spoken).enumerate() {
+            let first = joined.parameters[starts[place]] as usize;
+            assert_eq!(first % 1000, 0);
+            let other = first / 1000;
+            assert_ne!(other, place);
+            let prompt = &voice.spoken[other];
+            assert_eq!(both.frames, prompt.frames + own.frames);
+            assert_eq!(both.tokens, [&prompt.tokens[..], &own.tokens].concat());
+            assert_eq!(both.said, [&prompt.said[..], &own.said].concat());
+            let behind = starts[place] + prompt.frames;
+            assert_eq!(joined.parameters[behind], (1000 * place) as f32);
+        }
+        // A pack in which none fits: they stay alone.
+        voice.recipe.data.pack_positions = 1;
+        let alone = voice.behind([0.0, 1.0, 0.0, 0.0]);
+        assert_eq!(alone, (voice.cache, voice.spoken));
+    }
+
+    /// Continuations have the latents that they have, and their text in two parts, each encoded by itself as a voice's is.
+    #[test]
+    fn utterances_continue_their_beginnings() {
+        let mut voice = Voice::of_forty();
+        let (joined, utterances) = voice.behind([0.0, 0.0, 1.0, 1.0]);
+        assert_eq!(joined, voice.cache);
+        let (first, hop) = (voice.data.train.len(), voice.recipe.codec.hop_samples());
+        let mut divided = 0;
+        for (place, (both, own)) in utterances.iter().zip(&voice.spoken).enumerate() {
+            assert_eq!(both.frames, own.frames);
+            let kept = both.said.iter().take_while(|own| **own == UNTOLD).count();
+            assert_eq!(both.said[kept..], own.said[kept..]);
+            let (text, words) = voice.data.text(first + place);
+            let words = words.unwrap();
+            let Some(count) = words.iter().position(|word| word.end.div_ceil(hop) == kept) else {
+                assert_eq!((both, kept), (own, 0));
+                continue;
+            };
+            divided += 1;
+            let (before, behind) = divided_text(&text, &words, count + 1);
+            assert_eq!(format!("{before} {behind}"), text);
+            let parts = [before, behind].map(|part| voice.tokenizer.encode(&part).unwrap());
+            assert_eq!(both.tokens, parts.concat());
+        }
+        assert!(divided > 20, "{divided}");
+    }
+
+    /// The words of as many prompts as the recipe says are not told; nothing else changes.
+    #[test]
+    fn words_of_prompts_are_told_or_not() {
+        let mut voice = Voice::of_forty();
+        let [told, half, untold] =
+            [0.0, 0.5, 1.0].map(|share| voice.behind([0.4, 0.6, 0.0, share]));
+        let mut count = 0;
+        for (place, own) in voice.spoken.iter().enumerate() {
+            let prompt = told.1[place].frames - own.frames;
+            let without = told.1[place].clone();
+            let said = [&vec![UNTOLD; prompt][..], &own.said].concat();
+            let without = Spoken { said, ..without };
+            assert_eq!(untold.1[place], without);
+            let is_untold = half.1[place] == without;
+            assert!(is_untold || half.1[place] == told.1[place]);
+            count += usize::from(is_untold);
+        }
+        assert_eq!(untold.0, told.0);
+        // Five standard deviations of 40 draws are 16.
+        assert!(count.abs_diff(20) < 16, "{count}");
     }
 }

@@ -1,8 +1,10 @@
 //! Which token of the text is spoken in each latent.
 
-use latentlm::sequence::{ControlTokens, Document};
+use latentlm::RandomStream;
+use latentlm::sequence::{ControlTokens, Document, UNTOLD};
 use latentlm_data::speech::SpokenWord;
 use latentlm_data::{DataError, TextTokenizer};
+use latentlm_pipelines::{SpeechData, SpeechRecipe};
 
 /// Text and speech of an utterance as tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub struct Spoken {
     pub tokens: Vec<u32>,
     /// Number of its latents.
     pub frames: usize,
-    /// The token that each latent says; empty if that is not known.
+    /// The token that each latent says, or [`UNTOLD`]; empty if that is not known.
     pub said: Vec<u32>,
 }
 
@@ -46,6 +48,14 @@ impl Spoken {
         Document::of_speech(self.tokens, self.frames, self.said)
     }
 
+    /// This utterance as one whose words nobody tells, as when speaking begins behind a recording.
+    pub fn untold(self) -> Self {
+        Self {
+            said: vec![UNTOLD; self.frames],
+            ..self
+        }
+    }
+
     /// This utterance and another one behind it, as speech behind a voice prompt is read. If only one of them
     /// knows what its latents say, those of the other say `silence`.
     pub fn then(mut self, next: Self, silence: u32) -> Self {
@@ -61,8 +71,22 @@ impl Spoken {
     }
 }
 
+/// Text and words of an utterance as it is trained: a share `text.without_full_stop` of the texts lacks its full stop.
+pub fn trained_text(
+    data: &SpeechData,
+    recipe: &SpeechRecipe,
+    index: usize,
+) -> (String, Option<Vec<SpokenWord>>) {
+    let (mut text, words) = data.text(index);
+    let mut random = RandomStream::for_step(recipe.seed, "full-stops", index as u64);
+    if random.chance(recipe.text.without_full_stop) {
+        text = without_full_stop(&text).to_owned();
+    }
+    (text, words)
+}
+
 /// The text without the full stop at its end, if it has one.
-pub fn without_full_stop(text: &str) -> &str {
+fn without_full_stop(text: &str) -> &str {
     let bare = text.trim_end().strip_suffix(['.', '\u{3002}']);
     match bare.map(str::trim_end) {
         // Three dots are no full stop.
@@ -141,8 +165,14 @@ mod tests {
         assert_eq!(both, spoken(&[1, 2, 3], 5, &[1, 2, 9, 9, 9]));
         let both = mute.clone().then(told, 9);
         assert_eq!(both, spoken(&[3, 1, 2], 5, &[9, 9, 9, 1, 2]));
-        let both = mute.clone().then(mute, 9);
+        let both = mute.clone().then(mute.clone(), 9);
         assert_eq!(both, spoken(&[3, 3], 6, &[]));
+        // Of a prompt whose words are not told nothing is learned, not even silence.
+        let told = spoken(&[1, 2], 2, &[1, 2]);
+        let both = told.clone().untold().then(told.clone(), 9);
+        assert_eq!(both, spoken(&[1, 2, 1, 2], 4, &[UNTOLD, UNTOLD, 1, 2]));
+        let both = told.untold().then(mute, 9);
+        assert_eq!(both, spoken(&[1, 2, 3], 5, &[UNTOLD, UNTOLD, 9, 9, 9]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use latentlm_pipelines::{
 use super::held_out::HeldOut;
 use super::pieces::Pieces;
 use super::prompts::Prompts;
-use super::said::{Spoken, without_full_stop, without_text};
+use super::said::{Spoken, trained_text, without_text};
 use crate::adversarial::CodecSetup;
 use crate::codec_stage::{self, CodecTask, codec_setup};
 use crate::context::{self, RunEnd};
@@ -305,14 +305,9 @@ fn documents(
     let (mut kept, mut spoken) = (Vec::new(), Vec::new());
     for (place, (&index, &frames)) in cache.labels.iter().zip(&cache.lengths).enumerate() {
         let (index, frames) = (index as usize, frames as usize);
-        let (text, words) = data.text(index);
+        let (text, words) = trained_text(data, recipe, index);
         let words = words.filter(|_| recipe.text.aligned);
-        let mut random = RandomStream::for_step(recipe.seed, "full-stops", index as u64);
-        let mut text = text.as_str();
-        if random.chance(recipe.text.without_full_stop) {
-            text = without_full_stop(text);
-        }
-        match Spoken::of(text, words.as_deref(), frames, hop, tokenizer) {
+        match Spoken::of(&text, words.as_deref(), frames, hop, tokenizer) {
             Ok(own) => {
                 kept.push(place);
                 spoken.push(own);
@@ -330,7 +325,7 @@ fn documents(
         tokenizer,
         hop,
     };
-    let (cache, spoken) = prompts.put_before(only(cache, &kept), spoken)?;
+    let (cache, spoken) = prompts.put_before(only(cache, &kept), spoken);
     Ok((cache, spoken.into_iter().map(Spoken::document).collect()))
 }
 

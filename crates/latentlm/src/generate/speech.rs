@@ -118,7 +118,7 @@ mod tests {
     use burn::tensor::Device;
     use latentlm_core::Sampler;
     use latentlm_core::conformance::{Stir, assert_close, seeded};
-    use latentlm_core::sequence::Document;
+    use latentlm_core::sequence::{Document, UNTOLD};
 
     fn config(aligned: bool) -> LatentLmConfig {
         let sizes = LmSizes::new().with_width(32).with_depth(2).with_heads(4);
@@ -253,6 +253,42 @@ mod tests {
         }
         said.pop();
         said
+    }
+
+    /// A training document behind a prompt whose words nobody tells begins with the positions that speaking begins with:
+    /// both texts, `<BOD>`, and latents that say nothing. So does one without text, which guidance reads.
+    #[test]
+    fn an_untold_prompt_is_read_as_in_training() {
+        let device = Device::default();
+        let model = stirred(model(&config(true), 1, &device), 1);
+        let mut random = RandomStream::new(3);
+        let [voice, own] = [3, 2].map(|count| random.normal::<2>([count, 4], &device));
+        let text = vec![1, 2, 3];
+        let options = SampleOptions {
+            guidance_scale: 2.0,
+            ..Default::default()
+        };
+        let stream = model.speak(&[prompt(&text, Some(voice.clone()), 1)], 6, options);
+        let input = &stream.generation.branch.input; // [2, 7, D]
+        let [with_text, without] =
+            [0, 1].map(|row| input.clone().narrow(0, row, 1).squeeze_dim::<2>(0));
+        let heard = model.latents[0].whiten(Tensor::cat(vec![voice, own], 0));
+        let more = model.control[0].more;
+        let said = vec![UNTOLD, UNTOLD, UNTOLD, more, 5];
+        let trained = |document: Document| {
+            let layout = model.layout(&[document]);
+            model.embed(&layout, std::slice::from_ref(&heard))
+        };
+        let told = trained(Document::of_speech(text, 5, said)); // [9, D]
+        assert_close("with text", with_text, told.narrow(0, 0, 7), 1e-6);
+        let mute = trained(Document::of_speech(Vec::new(), 5, Vec::new())); // [6, D]
+        // It is as long as the other: padded in front.
+        assert_close(
+            "dropped",
+            without.narrow(0, 3, 4),
+            mute.narrow(0, 0, 4),
+            1e-6,
+        );
     }
 
     /// The likeliest token but `<EOD>`.

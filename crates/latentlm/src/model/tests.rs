@@ -2,7 +2,7 @@
 
 use burn::tensor::TensorData;
 use latentlm_core::conformance::{Stir, assert_close, seeded};
-use latentlm_core::sequence::{Segment, SpecialTokens};
+use latentlm_core::sequence::{Segment, SpecialTokens, UNTOLD};
 use latentlm_core::{DistilledGuidance, FewStep, HeadMethod, Process, RandomStream, Sampler};
 
 use super::*;
@@ -335,6 +335,36 @@ fn what_latents_say_is_read() {
     let said = table.select(0, indices(&[3, 10], &device));
     let expected = model.latents[0].embed(latents) + said;
     assert_close("latents", found.narrow(0, 2, 2), expected, 1e-6);
+}
+
+/// A prompt whose words nobody tells is read like silence. The cross entropy is that of the latents behind it alone,
+/// whatever the prompt's positions predict, and its latents are denoised as ever.
+#[test]
+fn what_is_untold_is_read_and_not_learned() {
+    let device = Device::default();
+    let model = built(LatentLmConfig::speech(8, DIM, true)).map(&mut Stir(RandomStream::new(6)));
+    let more = model.control[0].more;
+    let latents: Tensor<2> = RandomStream::new(2).normal([4, DIM], &device);
+    let [untold, silent] = [[UNTOLD; 2], [more; 2]].map(|prompt| {
+        let said = [&prompt[..], &[3, more]].concat();
+        Document::of_speech(vec![5], 4, said)
+    });
+    let layout = model.layout(std::slice::from_ref(&silent));
+    let hidden = model.hidden(&layout, std::slice::from_ref(&latents));
+    let nats = model.surprise(&layout, hidden); // [5]: four latents and the end
+    let [untold, silent] = [untold, silent].map(|document| {
+        let draws = model.head_of(0).draw(4, &mut RandomStream::new(3), &device);
+        model.loss(Batch::new(
+            vec![document],
+            vec![latents.clone()],
+            vec![draws],
+        ))
+    });
+    let behind = nats.clone().narrow(0, 2, 3).mean();
+    assert_close("behind the prompt", untold.token, behind, 1e-5);
+    assert_close("all", silent.token, nats.mean(), 1e-5);
+    let [own, other] = [untold, silent].map(|loss| loss.diffusion[0].clone());
+    assert_close("diffusion", own, other, 1e-6);
 }
 
 /// Four, two, seven and four learned tokens: those of the picture that is read count threefold.
