@@ -4,6 +4,7 @@ mod sizes;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use latentlm::sequence::Document;
 use latentlm_baselines::{DitNetwork, TransfusionNetwork};
 use latentlm_compare::{
     CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, FastMllmRecipe, FastTtsRecipe, HeadsRecipe,
@@ -95,7 +96,34 @@ fn recipes_of_synthetic_speech_read_what_is_made() {
         assert_eq!(recipe.codec.sample_rate_hz, sample_rate_hz);
         assert_eq!(recipe.frame_rate_hz(), frame_rate_hz);
         let longest = data.max_seconds * frame_rate_hz;
-        assert!(longest < data.pack_positions as f64);
+        // A whole prompt before it fits too.
+        assert!(recipe.text.whole_prompts > 0.0);
+        assert!(2.0 * longest < data.pack_positions as f64);
+        assert_eq!(recipe.text.prompts_without_words, 1.0);
+    }
+}
+
+/// Voices are measured behind whole recordings, behind such that are cut, and behind the beginnings of recordings: all models
+/// learn that, and alike. Two sentences of `data voices`, of at most 15 words, fit into a pack.
+#[test]
+fn speech_is_compared_behind_prompts_as_it_is_trained() {
+    let recipe = CompareTtsRecipe::default();
+    let mut models: Vec<SpeechRecipe> = recipe
+        .frames_per_latent
+        .iter()
+        .map(|n| recipe.latentlm(*n))
+        .collect();
+    models.push(recipe.codes());
+    for own in models {
+        let text = &own.text;
+        let shares = [text.cut_prompts, text.whole_prompts, text.continuations];
+        assert!(shares.iter().all(|share| *share > 0.0), "{shares:?}");
+        assert!(shares.iter().sum::<f64>() < 0.5, "{shares:?}");
+        assert_eq!(text, &recipe.speech.text);
+        assert_eq!(text.prompts_without_words, 1.0);
+        let frames = (6.0 * own.frame_rate_hz()) as usize;
+        let both = Document::of_speech(vec![0; 100], 2 * frames, Vec::new());
+        assert!(own.length_in_pack(&both) <= own.data.pack_positions);
     }
 }
 

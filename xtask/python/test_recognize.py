@@ -5,8 +5,10 @@
 
 import os
 import sys
+import tempfile
 import types
 import unittest
+import wave
 from unittest.mock import patch
 
 # No cache in the folder of the sources.
@@ -29,18 +31,44 @@ class FakeWhisper:
 
 
 class Whisper(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+
+    def sound(self, name, count):
+        """A file of `count` samples of silence."""
+        path = os.path.join(self.folder.name, name)
+        with wave.open(path, "wb") as file:
+            file.setparams((1, 2, 16_000, 0, "NONE", ""))
+            file.writeframes(bytes(2 * count))
+        return path
+
     def test_files_are_heard_at_temperature_0_alone(self):
         FakeWhisper.asked = []
         stand_in = types.SimpleNamespace(WhisperModel=FakeWhisper)
+        paths = [self.sound("a.wav", 1), self.sound("b.wav", 160)]
         with patch.dict(sys.modules, faster_whisper=stand_in):
-            heard = list(recognize.with_whisper("tiny.en", ["a.wav", "b.wav"]))
-        self.assertEqual(heard, [("a.wav", "Red red red."), ("b.wav", "Red red red.")])
-        self.assertEqual([path for _, path, _ in FakeWhisper.asked], ["a.wav", "b.wav"])
+            heard = list(recognize.with_whisper("tiny.en", paths))
+        self.assertEqual(heard, [(path, "Red red red.") for path in paths])
+        self.assertEqual([path for _, path, _ in FakeWhisper.asked], paths)
         for model, _, options in FakeWhisper.asked:
             self.assertEqual(model, "tiny.en")
             # A list of temperatures would be tried one after the other.
             self.assertEqual(options["temperature"], 0.0)
             self.assertIsInstance(options["temperature"], float)
+
+    def test_nothing_is_heard_in_a_file_without_samples(self):
+        FakeWhisper.asked = []
+        stand_in = types.SimpleNamespace(WhisperModel=FakeWhisper)
+        empty, other = self.sound("empty.wav", 0), self.sound("other.wav", 1)
+        # What the module `wave` can't read is left to Whisper.
+        compressed = os.path.join(self.folder.name, "sound.mp3")
+        with open(compressed, "wb") as file:
+            file.write(b"ID3")
+        with patch.dict(sys.modules, faster_whisper=stand_in):
+            heard = dict(recognize.with_whisper("tiny.en", [empty, other, compressed]))
+        self.assertEqual(heard, {empty: "", other: "Red red red.", compressed: "Red red red."})
+        self.assertEqual([path for _, path, _ in FakeWhisper.asked], [other, compressed])
 
 
 class Letters(unittest.TestCase):

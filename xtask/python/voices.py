@@ -6,6 +6,7 @@ Files without a voice get `nan`. Needs the package `resemblyzer`.
 """
 
 import sys
+import wave
 
 import numpy
 from resemblyzer import VoiceEncoder, preprocess_wav
@@ -14,10 +15,21 @@ from resemblyzer import VoiceEncoder, preprocess_wav
 LEAST_SAMPLES = 400
 
 
+def is_empty(path):
+    """Whether a WAV file has no samples, as speech that ends at once. Other formats are left to who reads them."""
+    try:
+        with wave.open(path) as file:
+            return file.getnframes() == 0
+    except (EOFError, wave.Error):
+        return False
+
+
 def main(paths):
     encoder = VoiceEncoder("cpu", verbose=False)
 
     def voice(path):
+        if is_empty(path):
+            return None
         try:
             sound = preprocess_wav(path)
         except ValueError:
