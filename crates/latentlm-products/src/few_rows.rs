@@ -16,12 +16,18 @@ use crate::blocks::column_blocks;
 const PLAIN_ROWS: usize = 4;
 /// Most rows. The memory gives the matrix in about the time that two cores take to multiply it with so many.
 const ROWS: usize = 12;
+/// Most rows where registers are wide and many. They multiply as fast as gemm's loops, which read 64 columns of such a matrix
+/// anew for every six rows: if rows of the matrix lie a power of two apart, no cache has kept them.
+const ROWS_OF_WIDE: usize = 48;
 /// Smallest matrix, in numbers: 4 MB, more than a core's caches hold.
 const LEAST: usize = 1 << 20;
-/// Sums of a block of columns: 16 KB, which stay in the first-level cache beside the rows of the matrix that are added.
+/// Sums of a block of columns: 16 KB, which stay in the first-level cache beside the rows of the matrix that are added. With
+/// many rows they are 24 KB.
 const SUMS: usize = 1 << 12;
 /// Most columns of a block: two pages of each row of the matrix.
 const COLUMNS: usize = 2048;
+/// Fewest columns of a block, if the matrix has so many: with fewer, more time goes into beginning a row of them.
+const LEAST_COLUMNS: usize = 128;
 /// Rows of the matrix that are added at once.
 const AT_ONCE: usize = 4;
 /// Rows of the product that are added to at once, so that numbers of the matrix are loaded once for all of them.
@@ -33,7 +39,11 @@ const LANES: usize = 16;
 // It does not depend on the number of threads, so that results don't.
 #[inline]
 pub fn pays(rows: usize, inputs: usize, outputs: usize) -> bool {
-    let most = if has_fused() { ROWS } else { PLAIN_ROWS };
+    let most = match (has_fused(), has_wide_registers()) {
+        (true, true) => ROWS_OF_WIDE,
+        (true, false) => ROWS,
+        (false, _) => PLAIN_ROWS,
+    };
     (1..=most).contains(&rows) && inputs * outputs >= LEAST
 }
 
@@ -43,6 +53,17 @@ fn has_fused() -> bool {
     return std::arch::is_x86_feature_detected!("fma");
     #[cfg(not(target_arch = "x86_64"))]
     cfg!(target_arch = "aarch64")
+}
+
+/// Whether the loops are compiled for registers of [`LANES`] numbers: by AVX-512, which also has enough of them for all
+/// factors of a group.
+fn has_wide_registers() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 /// `x weight`.
@@ -110,7 +131,7 @@ fn product_by(
 
 /// Columns of a block: whole cache lines, and as many blocks for each thread.
 fn columns_of_a_block(rows: usize, outputs: usize) -> usize {
-    let most = (SUMS / rows).clamp(LANES, COLUMNS);
+    let most = (SUMS / rows).clamp(LEAST_COLUMNS, COLUMNS);
     let threads = rayon::current_num_threads();
     let count = outputs.div_ceil(most).next_multiple_of(threads);
     outputs.div_ceil(count).next_multiple_of(LANES)
@@ -280,6 +301,9 @@ mod tests {
             (8, 131, 1041),
             (11, 50, 33),
             (12, 3, 7),
+            (13, 17, 301),
+            (40, 33, 260),
+            (48, 6, 128),
         ] {
             let (x, w) = (numbers(rows * inputs, 0.7), numbers(inputs * outputs, 1.3));
             for fused in [true, false] {
@@ -326,17 +350,21 @@ mod tests {
     #[test]
     fn it_is_for_few_rows_and_large_matrices() {
         assert!(pays(1, 1024, 1024) && pays(4, 1536, 8960));
-        assert!(!pays(0, 1024, 1024) && !pays(13, 1024, 1024) && !pays(1, 1023, 1024));
+        assert!(!pays(0, 1024, 1024) && !pays(49, 1024, 1024) && !pays(1, 1023, 1024));
         assert_eq!(pays(12, 1024, 1024), has_fused());
+        let wide = has_fused() && has_wide_registers();
+        for rows in [13, 48] {
+            assert_eq!(pays(rows, 1024, 1024), wide, "{rows} rows");
+        }
     }
 
     /// A row alone in its group, and with others.
     #[test]
     fn a_row_does_not_depend_on_its_neighbours() {
         let (inputs, outputs) = (50, 2050);
-        let (x, w) = (numbers(12 * inputs, 0.7), numbers(inputs * outputs, 1.3));
+        let (x, w) = (numbers(48 * inputs, 0.7), numbers(inputs * outputs, 1.3));
         let expected = product(&x, &w, inputs, outputs);
-        for rows in 1..12 {
+        for rows in 1..48 {
             let got = product(&x[..rows * inputs], &w, inputs, outputs);
             assert_eq!(got, expected[..rows * outputs], "{rows} rows");
         }
