@@ -11,6 +11,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::blocks::column_blocks;
+use crate::matrix::PARALLEL;
 
 /// Most rows where a product and its sum take two instructions.
 const PLAIN_ROWS: usize = 4;
@@ -21,6 +22,8 @@ const ROWS: usize = 12;
 const ROWS_OF_WIDE: usize = 48;
 /// Smallest matrix, in numbers: 4 MB, more than a core's caches hold.
 const LEAST: usize = 1 << 20;
+/// Smallest matrix for so few rows that gemm multiplies them on one thread, see [`PARALLEL`].
+const LEAST_ALONE: usize = 1 << 19;
 /// Sums of a block of columns: 16 KB, which stay in the first-level cache beside the rows of the matrix that are added. With
 /// many rows they are 24 KB.
 const SUMS: usize = 1 << 12;
@@ -44,7 +47,13 @@ pub fn pays(rows: usize, inputs: usize, outputs: usize) -> bool {
         (true, false) => ROWS,
         (false, _) => PLAIN_ROWS,
     };
-    (1..=most).contains(&rows) && inputs * outputs >= LEAST
+    let numbers = inputs * outputs;
+    let least = if rows * numbers < PARALLEL {
+        LEAST_ALONE
+    } else {
+        LEAST
+    };
+    (1..=most).contains(&rows) && numbers >= least
 }
 
 /// Whether the processor multiplies and adds by one instruction. Without it, `mul_add` is a slow call.
@@ -350,7 +359,10 @@ mod tests {
     #[test]
     fn it_is_for_few_rows_and_large_matrices() {
         assert!(pays(1, 1024, 1024) && pays(4, 1536, 8960));
-        assert!(!pays(0, 1024, 1024) && !pays(49, 1024, 1024) && !pays(1, 1023, 1024));
+        assert!(!pays(0, 1024, 1024) && !pays(49, 1024, 1024) && !pays(1, 511, 1024));
+        // gemm multiplies 6 rows on one thread, 7 on all.
+        assert!(pays(1, 1023, 1024) && !pays(7, 1023, 1024));
+        assert_eq!(pays(6, 1023, 1024), has_fused());
         assert_eq!(pays(12, 1024, 1024), has_fused());
         let wide = has_fused() && has_wide_registers();
         for rows in [13, 48] {
