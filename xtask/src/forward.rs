@@ -57,14 +57,18 @@ pub fn run(command: &latentlm_args::Command, words: &[OsString]) -> Result<ExitC
 /// Makes glibc keep memory that training frees. By default it returns every allocation over 32 MiB and the top
 /// of the heap to the kernel at once, only to fault the pages in again a moment later. Threads other than the
 /// first get arenas of their own, which return memory regardless of these thresholds.
+///
+/// The heap is in huge pages where Linux gives them to programs that ask. A gigabyte of weights is 262,144 pages of 4 KiB, and
+/// the processor looks up each whenever it reads them.
 pub(crate) fn keep_freed_memory(command: &mut Command) {
     for (name, value) in [
-        ("MALLOC_MMAP_THRESHOLD_", 4_u64 << 30),
-        ("MALLOC_TRIM_THRESHOLD_", 16 << 30),
-        ("MALLOC_ARENA_MAX", 1),
+        ("MALLOC_MMAP_THRESHOLD_", (4_u64 << 30).to_string()),
+        ("MALLOC_TRIM_THRESHOLD_", (16_u64 << 30).to_string()),
+        ("MALLOC_ARENA_MAX", "1".to_owned()),
+        ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1".to_owned()),
     ] {
         if std::env::var_os(name).is_none() {
-            command.env(name, value.to_string());
+            command.env(name, value);
         }
     }
 }
@@ -134,6 +138,23 @@ mod tests {
     fn parse(words: &[&str]) -> latentlm_args::Command {
         let words = std::iter::once("latentlm").chain(words.iter().copied());
         Cli::parse_from(words).command
+    }
+
+    /// Every setting that the user has not made.
+    #[test]
+    fn settings_of_the_memory_are_passed_on() {
+        let mut command = Command::new("program");
+        keep_freed_memory(&mut command);
+        let passed: Vec<_> = command.get_envs().collect();
+        for (name, value) in [
+            ("MALLOC_MMAP_THRESHOLD_", "4294967296"),
+            ("MALLOC_TRIM_THRESHOLD_", "17179869184"),
+            ("MALLOC_ARENA_MAX", "1"),
+            ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"),
+        ] {
+            let is_passed = passed.contains(&(name.as_ref(), Some(value.as_ref())));
+            assert_eq!(is_passed, std::env::var_os(name).is_none(), "{name}");
+        }
     }
 
     #[test]
