@@ -4,15 +4,16 @@
 
 use std::arch::x86_64::{
     __m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss,
-    _mm_and_si128, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch, _mm_set1_epi8,
-    _mm_set1_epi16, _mm_shuffle_ps, _mm_srli_epi16, _mm256_add_epi32, _mm256_and_si256,
-    _mm256_castps256_ps128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_extractf128_ps,
-    _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set_m128i, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_setzero_si256, _mm256_srli_epi16,
-    _mm256_sub_epi16, _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_inserti64x4, _mm512_loadu_si512,
-    _mm512_mask_blend_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_setzero_si512, _mm512_shuffle_i64x2, _mm512_xor_si512,
+    _mm_and_si128, _mm_cvtsi32_si128, _mm_cvtss_f32, _mm_loadu_si128, _mm_movehl_ps, _mm_prefetch,
+    _mm_set1_epi8, _mm_shuffle_ps, _mm_srli_epi16, _mm256_add_epi32, _mm256_castps256_ps128,
+    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_extractf128_ps, _mm256_fmadd_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps,
+    _mm256_setzero_si256, _mm256_sub_epi16, _mm256_zextsi128_si256, _mm512_and_si512,
+    _mm512_castsi256_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mask_blend_ps, _mm512_mul_ps,
+    _mm512_permutexvar_epi64, _mm512_permutexvar_ps, _mm512_set1_epi8, _mm512_set1_ps,
+    _mm512_setr_epi32, _mm512_setr_epi64, _mm512_setzero_ps, _mm512_setzero_si512,
+    _mm512_srlv_epi16, _mm512_xor_si512,
 };
 
 use crate::bits::{Bits, GROUP, SCALE_BYTES, widened};
@@ -36,6 +37,8 @@ const CACHE_LINE: usize = 64;
 const AHEAD: usize = 8 * CACHE_LINE;
 /// Lanes of the second group of a step.
 const SECOND_GROUP: u16 = 0xff00;
+/// Moves halves of bytes down: four bits in each 16.
+const HALVES: i64 = 0x0004_0004_0004_0004;
 
 /// Whether this processor has AVX-512 VNNI.
 pub(crate) fn has_vnni() -> bool {
@@ -382,12 +385,11 @@ unsafe fn numbers<const FOUR: bool>(at: *const u8) -> __m512i {
     if FOUR {
         // SAFETY: the caller's promise: two groups are 32 bytes.
         let both = unsafe { _mm256_loadu_si256(at.cast()) };
-        let mask = _mm256_set1_epi8(15);
-        let low = _mm256_and_si256(both, mask);
-        let high = _mm256_and_si256(_mm256_srli_epi16::<4>(both), mask);
-        // Quarters: the first numbers of both groups, the others of both.
-        let quarters = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-        _mm512_shuffle_i64x2::<0b11_01_10_00>(quarters, quarters)
+        // The bytes of each group twice: once for its first numbers, once for the others, whose halves move down.
+        let twice = _mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3);
+        let twice = _mm512_permutexvar_epi64(twice, _mm512_castsi256_si512(both));
+        let down = _mm512_setr_epi64(0, 0, HALVES, HALVES, 0, 0, HALVES, HALVES);
+        _mm512_and_si512(_mm512_srlv_epi16(twice, down), _mm512_set1_epi8(15))
     } else {
         // SAFETY: the caller's promise: two groups are 64 bytes.
         let both = unsafe { _mm512_loadu_si512(at.cast()) };
@@ -403,13 +405,11 @@ unsafe fn numbers<const FOUR: bool>(at: *const u8) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw")]
 #[allow(unsafe_code)]
 unsafe fn scale_pair(at: *const u8) -> __m512 {
-    let at = at.cast::<i16>();
-    // SAFETY: the caller's promise.
-    let (first, second) = unsafe { (at.read_unaligned(), at.add(1).read_unaligned()) };
-    _mm512_cvtph_ps(_mm256_set_m128i(
-        _mm_set1_epi16(second),
-        _mm_set1_epi16(first),
-    ))
+    // SAFETY: the caller's promise: two scales are four bytes.
+    let both = _mm_cvtsi32_si128(unsafe { at.cast::<i32>().read_unaligned() });
+    let both = _mm512_cvtph_ps(_mm256_zextsi128_si256(both));
+    let groups = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
+    _mm512_permutexvar_ps(groups, both)
 }
 
 /// The first sixteen numbers of a group of int8, and the others.
