@@ -58,8 +58,8 @@ are tried first: optimizers, layouts, processes, threads, allocators. The ratio 
 best; below 1 ours is faster. The limit is the least time of the work's operations or bytes on this machine,
 as `probe` measures it, for bfloat16 and int8 by our own products; it is met by what takes 1.2 of it or less.
 n/a marks a side that failed; ways that are not there are named. `scaling` compares the times with those of
-the arithmetic alone, and writes a table and charts to target/scaling; `kernels` also times a checkpoint with
-and without checksums, and writes target/kernels.md.")]
+the arithmetic alone, and writes a table and charts to target/scaling; `kernels` also times single products
+against the limits, and a checkpoint with and without checksums, and writes target/kernels.md.")]
 pub struct Args {
     /// Workloads: train, sample, codec, decode, attention or all; or probe, scaling, or kernels
     #[arg(

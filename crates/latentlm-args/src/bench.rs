@@ -72,7 +72,8 @@ pub struct BenchProbe {
 
 /// Times every CPU kernel against the same computation with Burn's operations, forward and backward
 ///
-/// Also times a checkpoint of 100 MB with and without checksums, in the folder of the table.
+/// Also times single products of published and default sizes against the limits of this machine, which it measures first, and a
+/// checkpoint of 100 MB with and without checksums, in the folder of the table.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  cargo xtask bench kernels --repeats 9")]
 pub struct BenchKernels {

@@ -22,7 +22,7 @@ use crate::inputs::Inputs;
 
 /// Time that one measurement takes at least where times are reported, in milliseconds: below that a clock tells
 /// little.
-const LEAST_MS: f64 = 10.0;
+pub(crate) const LEAST_MS: f64 = 10.0;
 /// Rows of the default image recipe's head: 64 pictures of 16 latents, 4 draws.
 const HEAD_ROWS: usize = 4096;
 /// Width of that head.
@@ -65,7 +65,7 @@ pub fn kernel_times(device: &Device, repeats: usize, mut tell: impl FnMut(&Kerne
 }
 
 /// How many units make one measurement of `least_ms`, found after a warm-up.
-fn units<R>(work: &impl Fn() -> R, least_ms: f64) -> usize {
+pub(crate) fn units<R>(work: &impl Fn() -> R, least_ms: f64) -> usize {
     if least_ms == 0.0 {
         return 1;
     }
@@ -75,7 +75,7 @@ fn units<R>(work: &impl Fn() -> R, least_ms: f64) -> usize {
 }
 
 /// Milliseconds a unit.
-fn time<R>(work: &impl Fn() -> R, units: usize) -> f64 {
+pub(crate) fn time<R>(work: &impl Fn() -> R, units: usize) -> f64 {
     let started = Instant::now();
     (0..units).for_each(|_| drop(work()));
     started.elapsed().as_secs_f64() * 1e3 / units as f64

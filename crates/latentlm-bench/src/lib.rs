@@ -36,6 +36,7 @@ mod kernels;
 mod mllm;
 mod picture;
 mod probe;
+mod products;
 pub mod scaling;
 mod sizes;
 mod speech;
@@ -47,6 +48,7 @@ pub use cost::Cost;
 pub use decode::{DecodeTimes, DecodeWork, decode_times};
 pub use kernels::{KernelTimes, kernel_times};
 pub use probe::{Limits, MOST_READ_BYTES, cache_note, probe_limits, reading_rate};
+pub use products::{ProductRate, ProductRates, product_rates};
 pub use sizes::{
     AttentionSizes, CodecHalves, CodecSizes, DecodeSizes, DecodeWeights, ImageSizes, MllmSizes,
     PictureSizes, SpeechSizes,

@@ -65,7 +65,7 @@ pub use mask::Mask;
 pub use norm::{group_norm_layer, layer_norm, modulated_rms_norm, rms_norm};
 pub use optimizer::{Trained, adamw, blend, square_sum};
 pub use patches::patch_logits;
-pub use peak::{MULTIPLY_ADDS, multiply_add, wrapping_sum};
+pub use peak::{MULTIPLY_ADDS, multiply_add, product_instructions, wrapping_sum};
 pub use quantized::{QuantizedParts, quantized_parts, quantized_weight, weight_of_parts};
 pub use recompute::recomputed;
 pub use sampled_head::{HeadLayer, HeadLayouts, HeadRun, LinearStep, SampledHead};

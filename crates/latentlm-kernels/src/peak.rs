@@ -1,4 +1,5 @@
-//! Loops that only compute or only read: what a processor can do at most, for benchmarks.
+//! For benchmarks: loops that only compute or only read, which tell what a processor can do at most, and the names of what
+//! products use.
 
 /// How often [`multiply_add`] changes each number. Loading and storing a number takes little time beside it.
 pub const MULTIPLY_ADDS: usize = 16;
@@ -24,6 +25,14 @@ pub fn wrapping_sum(numbers: &[u64]) -> u64 {
         sum = sum.wrapping_add(*number);
     }
     sum
+}
+
+/// Names of the instructions that multiply many rows on this processor: bfloat16 numbers, and with weights of int8 or int4.
+pub fn product_instructions() -> [&'static str; 2] {
+    #[cfg(feature = "cpu")]
+    return latentlm_products::instructions();
+    #[cfg(not(feature = "cpu"))]
+    ["Burn's operations"; 2]
 }
 
 #[cfg(test)]

@@ -2,8 +2,13 @@
 
 use crate::few_rows;
 use crate::matrix::{Matrix, product_over};
-use crate::quantized::Quantized;
-use crate::stored::Stored;
+use crate::quantized::{self, Quantized};
+use crate::stored::{self, Stored};
+
+/// Names of the instructions that multiply many rows on this processor: bfloat16 numbers, and with weights of int8 or int4.
+pub fn instructions() -> [&'static str; 2] {
+    [stored::instructions(), quantized::instructions()]
+}
 
 /// A matrix `[inputs, outputs]`.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +86,15 @@ impl<'a> Factor<'a> {
 mod tests {
     use super::*;
     use crate::bits::Bits;
+    use crate::processor::has_bf16_products;
     use half::bf16;
+
+    #[test]
+    fn instructions_are_those_of_the_processor() {
+        let [rounded, quantized] = instructions();
+        assert_eq!(rounded != "float32 instructions", has_bf16_products());
+        assert!(!quantized.is_empty());
+    }
 
     /// One matrix in each of the types; rows for one thread and for all, few and many.
     #[test]

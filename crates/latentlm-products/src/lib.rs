@@ -47,7 +47,7 @@ pub mod tasks;
 mod window;
 
 pub use bits::Bits;
-pub use factor::Factor;
+pub use factor::{Factor, instructions};
 pub use matrix::{Matrix, Output, add_product, product, product_into, product_over};
 pub use mixed::Precision;
 pub use panels::Panels;

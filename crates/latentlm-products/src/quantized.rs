@@ -52,6 +52,15 @@ impl Way {
     }
 }
 
+/// Name of the instructions that multiply many rows on this processor.
+pub(crate) fn instructions() -> &'static str {
+    match Way::best() {
+        Way::Vnni => "AVX-512 VNNI",
+        Way::Avx2 => "AVX2",
+        Way::Portable => "float32 instructions",
+    }
+}
+
 /// A matrix `[inputs, outputs]` of quantized numbers, stored as `[outputs, inputs]`.
 #[derive(Debug, Clone, Copy)]
 pub struct Quantized<'a> {

@@ -68,6 +68,15 @@ impl Way {
     }
 }
 
+/// Name of the instructions that multiply many rows on this processor.
+pub(crate) fn instructions() -> &'static str {
+    match Way::best(STEP) {
+        Way::Tiles => "AMX",
+        Way::Instruction => "AVX-512 BF16",
+        Way::Portable => "float32 instructions",
+    }
+}
+
 /// Whether this processor has tiles that a row of so many inputs fills.
 fn has_tiles(inputs: usize) -> bool {
     #[cfg(target_arch = "x86_64")]
