@@ -12,7 +12,8 @@ use burn::tensor::{Int, Tensor};
 /// contiguous rows `[O, I]`; any other layout is transposed in each call.
 ///
 /// A weight of [`quantized_weight`](crate::quantized_weight) keeps float32 too. A processor with AVX-512 VNNI or AVX2
-/// multiplies `x` rounded to int8, with a scale for each group of 32 numbers; others multiply in float32.
+/// multiplies `x` rounded to int8, with a scale for each group of 32 numbers; one with AMX multiplies 16 rows or more with
+/// both factors rounded to bfloat16; others multiply in float32.
 ///
 /// # Shapes
 /// - `x`: `[.., I]`; `weight`: `[I, O]`; `bias`: `[O]`

@@ -1,16 +1,20 @@
 //! Products with weights of 8 or 4 bits, see [`Bits`]: a number of the product is the inner product of two rows, as with
 //! [`Stored`](crate::Stored).
 //!
-//! The inner products of one row do not depend on the other rows, nor on threads.
+//! The inner products of one row do not depend on the other rows, nor on threads. Where the processor has tiles, those of a
+//! position alone and of the same in a sequence or a batch of [`TILE_ROWS`] or more differ: the few are rounded to int8, the
+//! many to bfloat16.
 
 #![cfg_attr(
     not(target_arch = "x86_64"),
-    allow(dead_code, unused_variables, reason = "one of three ways is left")
+    allow(dead_code, unused_variables, reason = "one of four ways is left")
 )]
 
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use crate::amx;
 use crate::bits::{Bits, GROUP, largest, nearest_byte, widened_group};
 use crate::blocks::{OUTPUTS, OutputRows, threads_for};
 #[cfg(target_arch = "x86_64")]
@@ -21,9 +25,15 @@ use crate::stored::{LANES, total};
 /// Groups of inputs that all have smaller magnitudes are rounded to zeros: their inverse scale would be infinite.
 const LEAST: f32 = 1e-36;
 
+/// Fewest rows for tiles, which round every weight to bfloat16 first. With half of a tile's rows, that and the product would
+/// take about as long as VNNI.
+const TILE_ROWS: usize = 16;
+
 /// How products are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
+    /// Many rows by the processor's tiles, with both factors rounded to bfloat16; few as [`Self::Vnni`].
+    Tiles,
     /// By AVX-512 VNNI, with the other factor rounded to int8, a scale for each group.
     Vnni,
     /// By AVX2, with the same sums.
@@ -37,17 +47,19 @@ impl Way {
     fn is_there(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Self::Tiles => amx::available() && integers::has_vnni(),
+            #[cfg(target_arch = "x86_64")]
             Self::Vnni => integers::has_vnni(),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => integers::has_avx2(),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Vnni | Self::Avx2 => false,
+            Self::Tiles | Self::Vnni | Self::Avx2 => false,
             Self::Portable => true,
         }
     }
 
     fn best() -> Self {
-        let mut fast = [Self::Vnni, Self::Avx2].into_iter();
+        let mut fast = [Self::Tiles, Self::Vnni, Self::Avx2].into_iter();
         fast.find(|way| way.is_there()).unwrap_or(Self::Portable)
     }
 }
@@ -55,6 +67,7 @@ impl Way {
 /// Name of the instructions that multiply many rows on this processor.
 pub(crate) fn instructions() -> &'static str {
     match Way::best() {
+        Way::Tiles => "AMX, rounded to bfloat16",
         Way::Vnni => "AVX-512 VNNI",
         Way::Avx2 => "AVX2",
         Way::Portable => "float32 instructions",
@@ -96,7 +109,8 @@ impl<'a> Quantized<'a> {
     }
 
     /// `out = x self` for rows `x`: on this thread if `alone`, or else on all if that pays. A processor with AVX-512 VNNI
-    /// or AVX2 multiplies rows that are rounded to int8, `scratch` is memory for them; others multiply in float32.
+    /// or AVX2 multiplies rows that are rounded to int8, one with AMX 16 rows or more with both factors rounded to bfloat16;
+    /// `scratch` is memory for them. Others multiply in float32.
     ///
     /// # Shapes
     /// - `x`: `[N, I]`
@@ -113,16 +127,33 @@ impl<'a> Quantized<'a> {
         }
         assert_eq!(x.len(), count * inputs, "{count} rows of {inputs}");
         let threads = threads_for(count * inputs * outputs, alone);
-        let left = if self.way == Way::Portable {
-            Left::Exact(x)
-        } else {
-            round(scratch, x, self.rows, threads > 1);
-            Left::Rounded(scratch, self.way)
+        let way = match self.way {
+            Way::Tiles if count < TILE_ROWS => Way::Vnni,
+            way => way,
+        };
+        let left = match way {
+            #[cfg(target_arch = "x86_64")]
+            Way::Tiles => {
+                tiles::lay_out(scratch, x, inputs, threads > 1);
+                Left::Tiles(scratch)
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            Way::Tiles => unreachable!("another processor has no such instructions"),
+            Way::Vnni | Way::Avx2 => {
+                round(scratch, x, self.rows, threads > 1);
+                Left::Rounded(scratch, way)
+            }
+            Way::Portable => Left::Exact(x),
+        };
+        let (row_bytes, unit) = match way {
+            #[cfg(target_arch = "x86_64")]
+            Way::Tiles => (tiles::ROW_BYTES, tiles::UNIT),
+            _ => (self.rows.line, OUTPUTS),
         };
         let matrix = OutputRows {
             outputs,
-            row_bytes: self.rows.line,
-            unit: OUTPUTS,
+            row_bytes,
+            unit,
             threads,
         };
         matrix.each_block(out, |first, block| {
@@ -134,6 +165,9 @@ impl<'a> Quantized<'a> {
 /// Rows that are multiplied with the weights.
 #[derive(Clone, Copy)]
 enum Left<'a> {
+    /// Rounded to bfloat16 and laid out, see [`tiles::lay_out`].
+    #[cfg(target_arch = "x86_64")]
+    Tiles(&'a [u32]),
     /// Rounded to int8, see [`round`].
     Rounded(&'a [u32], Way),
     /// float32, not rounded.
@@ -144,6 +178,8 @@ impl Left<'_> {
     /// Inner products of all rows with the first of `weights`, as many as a row of `out` has numbers.
     fn multiply(self, weights: Rows<'_>, out: &mut [&mut [f32]]) {
         match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Tiles(x) => tiles::multiply(weights, x, out),
             #[cfg(target_arch = "x86_64")]
             Self::Rounded(x, Way::Vnni) => integers::multiply_vnni(weights, x, out),
             #[cfg(target_arch = "x86_64")]
@@ -267,6 +303,9 @@ fn inner_products<const FOUR: bool, const R: usize, const O: usize>(
         }
     }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 #[cfg(test)]
 mod tests;

@@ -446,7 +446,7 @@ pub(crate) fn widened(x: bf16) -> f32 {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod tiles;
+pub(crate) mod tiles;
 
 #[cfg(test)]
 mod tests {

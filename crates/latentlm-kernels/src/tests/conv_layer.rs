@@ -206,7 +206,8 @@ fn smaller_weights_are_near() {
         assert_close("float32", &got, &expected, 1e-5);
         for (what, weights) in [("bfloat16", &stored), ("int8", &quantized)] {
             let (got, expected) = run(weights.clone());
-            // The rows of two products in a row are rounded to 8 bits at most; weights are the same on both sides.
+            // The rows of two products in a row are rounded to 8 bits at most; weights are the same on both sides, but that tiles
+            // round those of int8 to 8 bits of each number.
             assert_close(what, &got, &expected, 3e-2);
         }
     }

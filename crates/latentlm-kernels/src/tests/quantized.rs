@@ -44,8 +44,8 @@ fn linear_keeps_float32() {
         let (got, expected) = (product(), without_kernels(product));
         assert_eq!([got.dtype(), expected.dtype()], [DType::F32; 2]);
         assert_eq!(got.dims(), [2, rows, outputs]);
-        // Inputs are rounded by half a step at most: a 254th of the largest of their group, so of all. The rest is
-        // float32.
+        // Inputs are rounded by half a step at most: a 254th of the largest of their group, so of all. Or both factors are
+        // rounded to bfloat16, and products by a 256th. The rest is float32.
         let most = x.clone().abs().max().into_scalar::<f32>();
         let sizes = values(widened(&w).abs().sum_dim(0));
         let both = values(got).into_iter().zip(values(expected));

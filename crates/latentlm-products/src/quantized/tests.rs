@@ -1,6 +1,6 @@
 //! Every way of every processor against sums in float64.
 
-use half::f16;
+use half::{bf16, f16};
 use rayon::ThreadPoolBuilder;
 
 use super::*;
@@ -14,13 +14,19 @@ fn numbers(count: usize, seed: f32) -> Vec<f32> {
 
 /// The matrix multiplied in each of the ways that this processor has.
 fn matrices(packed: &[u8], bits: Bits, inputs: usize, outputs: usize) -> Vec<Quantized<'_>> {
-    let ways = [Way::Portable, Way::Avx2, Way::Vnni].into_iter();
+    let ways = [Way::Portable, Way::Avx2, Way::Vnni, Way::Tiles].into_iter();
     let there = ways.filter(|way| way.is_there());
-    let with = |way| Quantized {
+    there
+        .map(|way| matrix(packed, bits, [inputs, outputs], way))
+        .collect()
+}
+
+/// The matrix multiplied in one way.
+fn matrix(packed: &[u8], bits: Bits, [inputs, outputs]: [usize; 2], way: Way) -> Quantized<'_> {
+    Quantized {
         way,
         ..Quantized::new(packed, bits, inputs, outputs)
-    };
-    there.map(with).collect()
+    }
 }
 
 fn product(weight: &Quantized<'_>, x: &[f32], rows: usize, alone: bool) -> Vec<f32> {
@@ -46,6 +52,24 @@ fn rounded(x: &[f32]) -> Vec<f64> {
     all
 }
 
+/// The nearest bfloat16 number.
+fn nearest(x: f32) -> f64 {
+    bf16::from_f32(x).to_f64()
+}
+
+/// Sizes for tiles: fewest rows, and one more than fill two; the rows of several passes; one output, a part of a tile, several
+/// blocks of outputs; inputs of a block, a group more, and several blocks.
+const MANY: [[usize; 3]; 8] = [
+    [16, 32, 33],
+    [17, 512, 1],
+    [33, 544, 31],
+    [40, 1056, 70],
+    [20, 96, 300],
+    [64, 64, 64],
+    [65, 1120, 5],
+    [1057, 32, 40],
+];
+
 /// All numbers of rows and outputs that there are functions for, an odd and an even number of groups, several blocks,
 /// nothing at all.
 const SHAPES: [[usize; 3]; 13] = [
@@ -66,7 +90,11 @@ const SHAPES: [[usize; 3]; 13] = [
 
 #[test]
 fn products_are_those_of_exact_sums() {
-    for (bits, [rows, inputs, outputs]) in BOTH.into_iter().flat_map(|b| SHAPES.map(|s| (b, s))) {
+    let shapes: Vec<_> = SHAPES.into_iter().chain(MANY).collect();
+    for (bits, [rows, inputs, outputs]) in BOTH
+        .into_iter()
+        .flat_map(|bits| shapes.iter().map(move |shape| (bits, *shape)))
+    {
         let packed = bits.quantize(&numbers(inputs * outputs, 1.3), inputs);
         let w = bits.widen(&packed, inputs);
         let x = numbers(rows * inputs, 0.7);
@@ -75,21 +103,29 @@ fn products_are_those_of_exact_sums() {
             assert_eq!(weight.sizes(), [inputs, outputs]);
             let got = product(&weight, &x, rows, true);
             assert_eq!(product(&weight, &x, rows, false), got);
+            let by_tiles = weight.way == Way::Tiles && rows >= TILE_ROWS;
             for (index, got) in got.iter().enumerate() {
                 let (row, output) = (index / outputs, index % outputs);
                 let (mut expected, mut size) = (0.0, 0.0);
                 for k in 0..inputs {
-                    let left = match weight.way {
-                        Way::Portable => f64::from(x[row * inputs + k]),
-                        Way::Vnni | Way::Avx2 => rounded[row * inputs + k],
+                    let (at, w) = (row * inputs + k, w[output * inputs + k]);
+                    let product = match weight.way {
+                        Way::Portable => f64::from(x[at]) * f64::from(w),
+                        Way::Tiles if by_tiles => nearest(x[at]) * nearest(w),
+                        Way::Tiles | Way::Vnni | Way::Avx2 => rounded[at] * f64::from(w),
                     };
-                    let product = left * f64::from(w[output * inputs + k]);
                     expected += product;
                     size += product.abs();
                 }
                 // A product takes part in at most 3 roundings of half a unit, 2^-24, before the sum of groups: its own,
                 // that with another, and that of the scale. Then there are as many as groups, and 5 in the sum of lanes.
-                let bound = (inputs / GROUP + 9) as f64 * size / f64::from(1 << 24);
+                // In a float32 sum of n products, in any order, it takes part in at most n + 1.
+                let roundings = if by_tiles {
+                    inputs + 2
+                } else {
+                    inputs / GROUP + 9
+                };
+                let bound = roundings as f64 * size / f64::from(1 << 24);
                 let error = (f64::from(*got) - expected).abs();
                 let way = weight.way;
                 assert!(
@@ -101,7 +137,35 @@ fn products_are_those_of_exact_sums() {
     }
 }
 
-/// A row alone, in every batch, on one thread and on several.
+/// Tiles round each factor by at most half a unit of bfloat16, 2^-9 of the number, and the portable way rounds none. So a product
+/// differs by a 256th and a little, and both ways round float32 sums.
+#[test]
+fn tiles_are_near_the_portable_way() {
+    if !Way::Tiles.is_there() {
+        return;
+    }
+    for (bits, [rows, inputs, outputs]) in BOTH.into_iter().flat_map(|b| MANY.map(|s| (b, s))) {
+        let packed = bits.quantize(&numbers(inputs * outputs, 1.3), inputs);
+        let w = bits.widen(&packed, inputs);
+        let x = numbers(rows * inputs, 0.7);
+        let [got, expected] = [Way::Tiles, Way::Portable].map(|way| {
+            let weight = matrix(&packed, bits, [inputs, outputs], way);
+            product(&weight, &x, rows, false)
+        });
+        assert_ne!(got, expected, "tiles did not multiply");
+        for (index, (got, expected)) in got.iter().zip(&expected).enumerate() {
+            let x = &x[index / outputs * inputs..][..inputs];
+            let w = &w[index % outputs * inputs..][..inputs];
+            let size: f32 = x.iter().zip(w).map(|(x, w)| (x * w).abs()).sum();
+            assert!(
+                (got - expected).abs() <= size / 250.0,
+                "{bits:?}: {rows} x {inputs} x {outputs} at {index}: {got} for {expected}"
+            );
+        }
+    }
+}
+
+/// A row alone or in a few, in every batch, on one thread and on several.
 #[test]
 fn a_row_does_not_depend_on_its_neighbours_nor_on_threads() {
     let (rows, inputs, outputs) = (38, 224, 70);
@@ -113,6 +177,7 @@ fn a_row_does_not_depend_on_its_neighbours_nor_on_threads() {
                 .chunks(inputs)
                 .flat_map(|x| product(&weight, x, 1, true))
                 .collect();
+            let together = product(&weight, &x, rows, true);
             for threads in [1, 2, 5] {
                 let pool = ThreadPoolBuilder::new().num_threads(threads).build();
                 let pool = pool.expect("a few threads");
@@ -120,6 +185,11 @@ fn a_row_does_not_depend_on_its_neighbours_nor_on_threads() {
                     let x = &x[..count * inputs];
                     let got = pool.install(|| product(&weight, x, count, false));
                     let way = weight.way;
+                    let expected = if way == Way::Tiles && count >= TILE_ROWS {
+                        &together
+                    } else {
+                        &expected
+                    };
                     assert_eq!(
                         got,
                         expected[..count * outputs],
@@ -158,15 +228,19 @@ fn zeros_stay_zeros_and_rubbish_shows() {
         let zeros = bits.quantize(&vec![0.0; inputs * 3], inputs);
         assert!(bits.widen(&zeros, inputs).iter().all(|w| *w == 0.0));
         let packed = bits.quantize(&numbers(inputs * 3, 1.3), inputs);
-        for weight in matrices(&packed, bits, inputs, 3) {
-            assert_eq!(product(&weight, &vec![0.0; inputs], 1, true), [0.0; 3]);
-            let tiny = product(&weight, &vec![1e-40; inputs], 1, true);
+        let weights = matrices(&packed, bits, inputs, 3).into_iter();
+        for (weight, rows) in weights.flat_map(|weight| [(weight, 1), (weight, TILE_ROWS)]) {
+            let same = |x: f32| product(&weight, &vec![x; rows * inputs], rows, true);
+            assert!(same(0.0).iter().all(|y| *y == 0.0));
+            let tiny = same(1e-40);
             assert!(tiny.iter().all(|y| y.abs() < 1e-37), "{tiny:?}");
             for rubbish in [f32::NAN, f32::INFINITY] {
-                let mut x = numbers(inputs, 0.7);
+                let mut x = numbers(rows * inputs, 0.7);
                 x[40] = rubbish;
-                let got = product(&weight, &x, 1, true);
-                assert!(got.iter().all(|y| !y.is_finite()), "{got:?}");
+                let got = product(&weight, &x, rows, true);
+                let (first, others) = got.split_at(3);
+                assert!(first.iter().all(|y| !y.is_finite()), "{first:?}");
+                assert!(others.iter().all(|y| y.is_finite()), "{others:?}");
             }
         }
     }

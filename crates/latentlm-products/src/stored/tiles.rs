@@ -21,9 +21,19 @@ fn panel_width(rows: usize) -> usize {
 /// Rounds rows of `inputs` numbers and lays them out as panels of columns: `[panel, pair, row]`. Zeros fill up the last
 /// panel.
 pub(super) fn lay_out(out: &mut Vec<u32>, x: &[f32], inputs: usize, parallel: bool) {
+    lay_out_panels(out, x, inputs, panel_width(x.len() / inputs), parallel);
+}
+
+/// [`lay_out`] in panels of `width` columns: [`SIDE`] or [`WIDTH`].
+pub(crate) fn lay_out_panels(
+    out: &mut Vec<u32>,
+    x: &[f32],
+    inputs: usize,
+    width: usize,
+    parallel: bool,
+) {
     let pairs = inputs / 2;
     let rows = x.len() / inputs;
-    let width = panel_width(rows);
     out.clear();
     out.resize(rows.next_multiple_of(width) * pairs, 0);
     let panels = out.chunks_exact_mut(width * pairs);
@@ -107,7 +117,7 @@ fn multiply_outputs(
 /// Writes sums `[output, row]` to rows, from `first` on.
 #[target_feature(enable = "avx512f")]
 #[allow(unsafe_code)]
-fn turn(sums: &Sums, out: &mut [&mut [f32]], first: usize) {
+pub(crate) fn turn(sums: &Sums, out: &mut [&mut [f32]], first: usize) {
     for (row, out) in out.chunks_mut(SIDE).enumerate() {
         let sums = sums.0.chunks_exact(SIDE);
         for (output, sums) in sums.enumerate() {
