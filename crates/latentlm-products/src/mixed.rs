@@ -41,6 +41,22 @@ impl Precision {
         }
     }
 
+    /// The [products](Self::product) of `a` with two matrices. If factors are rounded and both matrices have one size, `a` is
+    /// laid out once for both; the numbers are the same.
+    ///
+    /// # Shapes
+    /// - `a`: `[N, I]`; `both`: `[I, O]`
+    /// - results: `[N, O]`
+    ///
+    /// # Panics
+    /// If the inner sizes differ.
+    pub fn products(self, a: Matrix<'_>, both: [Matrix<'_>; 2]) -> [Vec<f32>; 2] {
+        match self {
+            Self::F32 => both.map(|b| matrix::product(a, b)),
+            Self::Bf16 => rounded_products(a, both),
+        }
+    }
+
     /// `out += a b`, otherwise as [`product`](Self::product).
     ///
     /// # Shapes
@@ -77,6 +93,32 @@ fn rounded_product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     }
     let (left, right) = (Widened::new(a), Widened::new(b));
     matrix::product(left.matrix(), right.matrix())
+}
+
+#[allow(unsafe_code)]
+fn rounded_products(a: Matrix<'_>, both: [Matrix<'_>; 2]) -> [Vec<f32>; 2] {
+    #[cfg(target_arch = "x86_64")]
+    if has_bf16_products() {
+        let sizes = [a.rows, a.columns, both[0].columns];
+        let is_one_size = both.iter().all(|b| [b.rows, b.columns] == sizes[1..]);
+        if is_one_size && !sizes.contains(&0) {
+            let len = a.rows * both[0].columns;
+            let mut results = both.map(|_| Vec::<f32>::with_capacity(len));
+            let products = results.iter_mut().zip(both).map(|(result, b)| {
+                let out = &mut result.spare_capacity_mut()[..len];
+                let out = Window::new(out, b.columns);
+                parts::Product { out, b }
+            });
+            let way = parts::Way::for_sizes(sizes);
+            parts::multiply_all(products.collect(), a, false, way);
+            for result in &mut results {
+                // SAFETY: `multiply_all` has written all of the `len` numbers.
+                unsafe { result.set_len(len) };
+            }
+            return results;
+        }
+    }
+    both.map(|b| rounded_product(a, b))
 }
 
 fn add_rounded_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
@@ -276,8 +318,40 @@ mod tests {
                         parts::multiply(Window::of(&mut out, columns), a, b, add, way);
                     });
                     compare(&out, if add { 9.0 } else { 0.0 }, a, b);
+                    let mut both = [(); 2].map(|()| vec![9.0; rows * columns]);
+                    let products = both.iter_mut().map(|out| parts::Product {
+                        out: Window::of(out, columns),
+                        b,
+                    });
+                    let products: Vec<_> = products.collect();
+                    pool.install(|| parts::multiply_all(products, a, add, way));
+                    assert_eq!(both, [out.clone(), out]);
                 }
             }
+        }
+    }
+
+    /// Two products at once are those of one after the other, whatever their sizes.
+    #[test]
+    fn two_products_are_each_by_itself() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            for [rows, inner, columns] in SHAPES {
+                let x = numbers(rows * inner, 0.7);
+                let [w, v] = [1.3, 0.9].map(|seed| numbers(inner * columns, seed));
+                for (left, right) in [(false, false), (true, true)] {
+                    let a = lies(&x, rows, inner, left);
+                    let both = [&w, &v].map(|w| lies(w, inner, columns, right));
+                    let expected = both.map(|b| precision.product(a, b));
+                    assert_eq!(precision.products(a, both), expected);
+                    let one = both[1].transposed().row_range(0..1).transposed();
+                    let uneven = [both[0], one];
+                    let expected = uneven.map(|b| precision.product(a, b));
+                    assert_eq!(precision.products(a, uneven), expected);
+                }
+            }
+            let nothing = Matrix::new(&[], 3, 0);
+            let none = precision.products(nothing, [nothing.transposed(); 2]);
+            assert_eq!(none, [[0.0; 9], [0.0; 9]]);
         }
     }
 

@@ -204,8 +204,8 @@ impl<'a> Block<'a> {
         // `u` and `h` are not kept for the gradient: they are loops over `x`, `a` and `b`, while `a`, `b` and `y`
         // come from products.
         let (u, precision) = (self.frame.normalized(), self.precision);
-        let a = precision.product(self.narrow(&u), self.entering(self.gate));
-        let b = precision.product(self.narrow(&u), self.entering(self.up));
+        let weights = [self.gate, self.up].map(|weight| self.entering(weight));
+        let [a, b] = precision.products(self.narrow(&u), weights);
         let h = activated(&a, &b, self.inner);
         let mut y = precision.product(self.wide(&h), self.leaving());
         drop(h);
@@ -270,8 +270,8 @@ impl Block<'_> {
             ..frame
         };
         let u = modulated.normalized();
-        let gate = precision.product(self.narrow(&u).transposed(), self.wide(da));
-        let up = precision.product(self.narrow(&u).transposed(), self.wide(db));
+        let [da_rows, db_rows] = [da, db].map(|gradient| self.wide(gradient));
+        let [gate, up] = precision.products(self.narrow(&u).transposed(), [da_rows, db_rows]);
         drop(u);
         // The second product is added to the first as it is written: no second array, and no pass that adds the two.
         let mut x = precision.product(self.wide(da), self.entering(self.gate).transposed());

@@ -18,7 +18,7 @@ pub(super) const LINE: usize = DEPTH / 2 + LANES;
 
 /// Blocks of both factors, laid out.
 pub(super) struct Block<'a> {
-    pub(super) left: &'a mut [u32],
+    pub(super) left: &'a [u32],
     pub(super) right: &'a [u32],
     /// Pairs of numbers that are added up.
     pub(super) pairs: usize,

@@ -74,47 +74,88 @@ impl Way {
     }
 }
 
+/// What is written, and the right factor of the product.
+pub(super) struct Product<'a, 'out> {
+    pub(super) out: Window<'out>,
+    pub(super) b: Matrix<'a>,
+}
+
+impl Product<'_, '_> {
+    /// The first rows, and the others.
+    fn split_rows(self, first: usize) -> (Self, Self) {
+        let Self { out, b } = self;
+        let (above, below) = out.split_rows(first);
+        (Self { out: above, b }, Self { out: below, b })
+    }
+
+    /// The first columns, and the others.
+    fn split_columns(self, first: usize) -> (Self, Self) {
+        let Self { out, b } = self;
+        let (left, right) = out.split_columns(first);
+        let lines = b.transposed();
+        let (own, others) = (0..left.columns(), left.columns()..lines.rows);
+        let [own, others] = [own, others].map(|range| lines.row_range(range).transposed());
+        (
+            Self { out: left, b: own },
+            Self {
+                out: right,
+                b: others,
+            },
+        )
+    }
+}
+
 /// `out = a b`, or `out += a b` if `add`. Every number of `out` is written.
 ///
 /// # Panics
 /// If sizes do not fit each other, one of them is 0, or the processor does not have the instructions.
 pub(super) fn multiply(out: Window<'_>, a: Matrix<'_>, b: Matrix<'_>, add: bool, way: Way) {
-    let [rows, inner, columns] = [a.rows, a.columns, b.columns];
-    assert_eq!(
-        [out.rows(), out.columns()],
-        [rows, columns],
-        "the product's size"
-    );
-    assert!(b.rows == inner && rows * inner * columns > 0);
+    multiply_all(vec![Product { out, b }], a, add, way);
+}
+
+/// [`multiply`] with several right factors of one size, for which the left one is laid out once.
+///
+/// # Panics
+/// If sizes do not fit each other, one of them is 0, or the processor does not have the instructions.
+pub(super) fn multiply_all(products: Vec<Product<'_, '_>>, a: Matrix<'_>, add: bool, way: Way) {
+    let [rows, inner] = [a.rows, a.columns];
+    let columns = products.first().map_or(0, |product| product.b.columns);
+    for Product { out, b } in &products {
+        let size = [out.rows(), out.columns()];
+        assert_eq!(size, [rows, columns], "the product's size");
+        assert_eq!([b.rows, b.columns], [inner, columns], "the right factor's");
+    }
+    let all_columns = products.len() * columns;
+    assert!(rows * inner * all_columns > 0, "a product of nothing");
     assert!(
         has_bf16_products(),
         "this processor has no products of bfloat16"
     );
-    let threads = if rows * inner * columns < PARALLEL {
+    let threads = if rows * inner * all_columns < PARALLEL {
         1
     } else {
         rayon::current_num_threads()
     };
     // Each thread lays out its rows of `a` and its columns of `b`: parts that are nearly square have the fewest.
-    let across = (threads as f64 * rows as f64 / columns as f64).sqrt();
+    let across = (threads as f64 * rows as f64 / all_columns as f64).sqrt();
     let row_parts = (across.round() as usize).clamp(1, threads);
     let row_step = rows.div_ceil(row_parts).next_multiple_of(way.rows());
     let column_parts = threads.div_ceil(row_parts);
     let column_step = columns.div_ceil(column_parts).next_multiple_of(COLUMNS);
     let mut parts = Vec::with_capacity(row_parts * column_parts);
-    let mut below = out;
+    let mut below = products;
     for first in (0..rows).step_by(row_step) {
-        let (mut right, rest) = below.split_rows(row_step);
+        let halves = below.into_iter().map(|own| own.split_rows(row_step));
+        let (mut right, rest): (Vec<_>, Vec<_>) = halves.unzip();
         below = rest;
-        let a = a.row_range(first..first + right.rows());
-        for first in (0..columns).step_by(column_step) {
-            let (out, rest) = right.split_columns(column_step);
+        let a = a.row_range(first..rows.min(first + row_step));
+        for _ in (0..columns).step_by(column_step) {
+            let halves = right.into_iter().map(|own| own.split_columns(column_step));
+            let (products, rest): (Vec<_>, Vec<_>) = halves.unzip();
             right = rest;
-            let b = b.transposed().row_range(first..first + out.columns());
             parts.push(Part {
-                out,
+                products,
                 a,
-                b: b.transposed(),
                 add,
                 way,
             });
@@ -132,12 +173,12 @@ thread_local! {
     static BLOCKS: RefCell<[Vec<u32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// A part of a product that one thread computes.
+/// Parts of products that one thread computes.
 struct Part<'a, 'out> {
-    out: Window<'out>,
+    /// Products of one size.
+    products: Vec<Product<'a, 'out>>,
     a: Matrix<'a>,
-    b: Matrix<'a>,
-    /// Whether the product is added to the numbers that are there.
+    /// Whether products are added to the numbers that are there.
     add: bool,
     way: Way,
 }
@@ -150,43 +191,57 @@ impl Part<'_, '_> {
     #[allow(unsafe_code)]
     fn blocks(self, left: &mut Vec<u32>, right: &mut Vec<u32>) {
         let Self {
-            mut out,
+            mut products,
             a,
-            b,
             add,
             way,
         } = self;
         let tiles = (way == Way::Tiles).then(Tiles::new);
-        let [rows, inner, columns] = [a.rows, a.columns, b.columns];
+        // Columns of a transposed factor are turned for tiles alone.
+        let by_rows = tiles.is_some() || a.column_stride == 1;
+        let [rows, inner] = [a.rows, a.columns];
+        let columns = products.first().map_or(0, |product| product.b.columns);
         let depth = way.depth(inner);
         grow(left, BLOCK_ROWS * LINE);
-        let width = columns.next_multiple_of(COLUMNS).min(BLOCK_COLUMNS);
-        grow(right, width * depth / 2);
-        for column in (0..columns).step_by(BLOCK_COLUMNS) {
-            let end = columns.min(column + BLOCK_COLUMNS);
+        let most = block_columns(products.len());
+        let block_len = columns.next_multiple_of(COLUMNS).min(most) * depth / 2;
+        grow(right, products.len() * block_len);
+        for column in (0..columns).step_by(most) {
+            let end = columns.min(column + most);
             for start in (0..inner).step_by(depth) {
                 let inner = start..inner.min(start + depth);
                 let pairs = way.pairs(inner.len());
-                let lines = b.row_range(inner.clone()).transposed();
-                // SAFETY: the processor has the features, see `multiply`.
-                unsafe { lay_out::<COLUMNS>(right, lines.row_range(column..end), pairs) };
+                for (product, right) in products.iter().zip(right.chunks_exact_mut(block_len)) {
+                    let lines = product.b.row_range(inner.clone()).transposed();
+                    // SAFETY: the processor has the features, see `multiply_all`.
+                    unsafe { lay_out::<COLUMNS>(right, lines.row_range(column..end), pairs) };
+                }
                 for row in (0..rows).step_by(BLOCK_ROWS) {
                     let row_end = rows.min(row + BLOCK_ROWS);
                     let lines = a.row_range(row..row_end).transposed();
                     let lines = lines.row_range(inner.clone()).transposed();
-                    let block = Block {
-                        left,
-                        right,
-                        pairs,
-                        add: add || start > 0,
-                    };
-                    let out = out.part(row..row_end, column..end);
-                    // SAFETY: the processor has the features, see `multiply`.
-                    unsafe { block.lay_out_and_multiply(lines, tiles.as_ref(), out) };
+                    // SAFETY: likewise.
+                    unsafe { lay_out_left(left, lines, pairs, by_rows) };
+                    for (product, right) in products.iter_mut().zip(right.chunks_exact(block_len)) {
+                        let block = Block {
+                            left: left.as_slice(),
+                            right,
+                            pairs,
+                            add: add || start > 0,
+                        };
+                        let out = product.out.part(row..row_end, column..end);
+                        // SAFETY: likewise.
+                        unsafe { block.write(tiles.as_ref(), by_rows, out) };
+                    }
                 }
             }
         }
     }
+}
+
+/// Columns of a block of each right factor, if there are `count`: together as many as of one.
+fn block_columns(count: usize) -> usize {
+    (BLOCK_COLUMNS / COLUMNS / count).max(1) * COLUMNS
 }
 
 /// Makes room for `len` numbers.
@@ -196,27 +251,24 @@ fn grow(memory: &mut Vec<u32>, len: usize) {
     }
 }
 
+/// Lays out a block of the left factor: by rows, or else in panels.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn lay_out_left(out: &mut [u32], rows: Matrix<'_>, pairs: usize, by_rows: bool) {
+    match (by_rows, rows.column_stride) {
+        (true, 1) => round_rows(out, rows, LINE),
+        (true, _) => round_columns(out, rows, LINE),
+        (false, _) => lay_out::<ROWS>(out, rows, pairs),
+    }
+}
+
 impl Block<'_> {
-    /// Lays out the left factor and writes the product.
+    /// Writes the product of the blocks, of which the left one lies by rows or in panels.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn lay_out_and_multiply(self, rows: Matrix<'_>, tiles: Option<&Tiles>, out: Window<'_>) {
-        match (tiles, rows.column_stride) {
-            (None, 1) => {
-                round_rows(self.left, rows, LINE);
-                self.multiply::<true>(out);
-            }
-            (None, _) => {
-                lay_out::<ROWS>(self.left, rows, self.pairs);
-                self.multiply::<false>(out);
-            }
-            (Some(tiles), 1) => {
-                round_rows(self.left, rows, LINE);
-                self.multiply_by_tiles(tiles, out);
-            }
-            (Some(tiles), _) => {
-                round_columns(self.left, rows, LINE);
-                self.multiply_by_tiles(tiles, out);
-            }
+    fn write(&self, tiles: Option<&Tiles>, by_rows: bool, out: Window<'_>) {
+        match (tiles, by_rows) {
+            (Some(tiles), _) => self.multiply_by_tiles(tiles, out),
+            (None, true) => self.multiply::<true>(out),
+            (None, false) => self.multiply::<false>(out),
         }
     }
 }

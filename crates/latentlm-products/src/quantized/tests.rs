@@ -137,8 +137,8 @@ fn products_are_those_of_exact_sums() {
     }
 }
 
-/// Tiles round each factor by at most half a unit of bfloat16, 2^-9 of the number, and the portable way rounds none. So a product
-/// differs by a 256th and a little, and both ways round float32 sums.
+/// Tiles round each factor by at most half a unit of bfloat16, 2^-9 of the number, and the portable way rounds none. So a
+/// product differs by a 256th and a little, and both ways round float32 sums.
 #[test]
 fn tiles_are_near_the_portable_way() {
     if !Way::Tiles.is_there() {
