@@ -15,7 +15,7 @@ use latentlm_kernels::{
     Trained, WeightBits, adamw, cached_attention, causal_attention, causal_conv,
     causal_conv_transpose, conv_layer, conv2d_layer, cross_entropy, depthwise_conv,
     document_attention, full_attention, gelu, group_norm_layer, layer_norm, linear,
-    quantized_weight, rms_norm, silu, square_sum, swiglu_block, tanh, without_kernels,
+    quantized_weight, rms_norm, silu, sinusoid, square_sum, swiglu_block, tanh, without_kernels,
 };
 
 use crate::inputs::Inputs;
@@ -177,6 +177,13 @@ impl Bench<'_> {
         self.time_both("SiLU", rows, || silu(x.clone()));
         self.time_both("GELU", rows, || gelu(x.clone()));
         self.time_both("tanh", rows, || tanh(x.clone()));
+        let timesteps = Tensor::<1, Int>::arange(0..1000, &self.inputs.device).float();
+        let frequencies: Vec<f32> = (0..128).map(|k| 0.93_f32.powi(k)).collect();
+        self.time(
+            "cosines and sines",
+            "1000 timesteps, 128 frequencies",
+            || sinusoid(timesteps.clone(), &frequencies),
+        );
     }
 
     fn time_attentions(&mut self) {

@@ -2,7 +2,7 @@
 
 use burn::module::{Initializer, Module};
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use latentlm_kernels::{linear_layer, silu};
 
 use crate::layer::zero_linear;
@@ -77,10 +77,7 @@ fn sinusoid(timesteps: Tensor<1>, width: usize, max_period: f64) -> Tensor<2> {
     let frequencies: Vec<f32> = (0..half)
         .map(|k| (-max_period.ln() * k as f64 / half as f64).exp() as f32)
         .collect();
-    let device = timesteps.device();
-    let frequencies = Tensor::from_data(TensorData::new(frequencies, [1, half]), &device);
-    let angles = timesteps.unsqueeze_dim::<2>(1) * frequencies; // [N, half]
-    Tensor::cat(vec![angles.clone().cos(), angles.sin()], 1)
+    latentlm_kernels::sinusoid(timesteps, &frequencies)
 }
 
 #[cfg(test)]

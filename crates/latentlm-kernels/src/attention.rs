@@ -26,30 +26,34 @@ impl Rotary {
     /// Angle `i` turns the numbers `(2i, 2i + 1)` of a head if `interleaved`, else `(i, i + E / 2)`.
     pub fn new(angles: &[f64], length: usize, interleaved: bool, device: &Device) -> Self {
         let half = angles.len() / length;
-        let pairs = |f: fn(f64) -> f64| {
-            let values: Vec<f32> = angles.iter().map(|angle| f(*angle) as f32).collect();
-            Tensor::from_data(TensorData::new(values, [length, half]), device)
-        };
-        let numbers = |f: fn(f64, bool) -> f64| {
-            let mut values: Vec<f32> = Vec::with_capacity(length * 2 * half);
-            for position in 0..length {
+        let (sin, cos): (Vec<f32>, Vec<f32>) = angles
+            .iter()
+            .map(|angle| {
+                let (sin, cos) = angle.sin_cos();
+                (sin as f32, cos as f32)
+            })
+            .unzip();
+        let numbers = |pairs: &[f32], sign_of_first: f32| {
+            let mut values: Vec<f32> = Vec::with_capacity(2 * pairs.len());
+            for row in pairs.chunks_exact(half.max(1)) {
                 for slot in 0..2 * half {
                     let (pair, first) = if interleaved {
                         (slot / 2, slot % 2 == 0)
                     } else {
                         (slot % half, slot < half)
                     };
-                    values.push(f(angles[position * half + pair], first) as f32);
+                    let sign = if first { sign_of_first } else { 1.0 };
+                    values.push(sign * row[pair]);
                 }
             }
             Tensor::from_data(TensorData::new(values, [1, length, 1, 2 * half]), device)
         };
+        let numbers = [numbers(&cos, 1.0), numbers(&sin, -1.0)];
+        let pairs = [cos, sin]
+            .map(|values| Tensor::from_data(TensorData::new(values, [length, half]), device));
         Self {
-            pairs: [pairs(f64::cos), pairs(f64::sin)],
-            numbers: [
-                numbers(|angle, _| angle.cos()),
-                numbers(|angle, first| if first { -angle.sin() } else { angle.sin() }),
-            ],
+            pairs,
+            numbers,
             interleaved,
         }
     }

@@ -16,7 +16,7 @@
 //! Letters in shapes: `N` rows, `B` batch, `T` positions, `I` inputs, `C` input channels, `O` outputs or output
 //! channels, `D` width, `F` inner width, `H` query heads, `G` key/value heads, `E` width of a head, `V`
 //! vocabulary size, `Z` latent dimension, `S` cached and new positions together, or steps of a solver, `K` taps of a
-//! filter, `R` samples of a frame.
+//! filter, `R` samples of a frame, `P` frequencies.
 
 mod activation;
 mod attention;
@@ -42,6 +42,7 @@ mod peak;
 mod quantized;
 mod recompute;
 mod sampled_head;
+mod sinusoid;
 mod spectral;
 #[cfg(feature = "cpu")]
 mod support;
@@ -69,6 +70,7 @@ pub use peak::{MULTIPLY_ADDS, multiply_add, product_instructions, wrapping_sum};
 pub use quantized::{QuantizedParts, quantized_parts, quantized_weight, weight_of_parts};
 pub use recompute::recomputed;
 pub use sampled_head::{HeadLayer, HeadLayouts, HeadRun, LinearStep, SampledHead};
+pub use sinusoid::sinusoid;
 pub use spectral::{SpectralLosses, spectral_losses};
 pub use swiglu::swiglu_block;
 pub use types::{

@@ -11,6 +11,7 @@ mod modulation;
 mod quantized;
 mod recompute;
 mod rounded;
+mod sinusoid;
 mod spectral;
 mod stored;
 
