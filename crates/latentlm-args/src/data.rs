@@ -38,6 +38,9 @@ pub struct DataCheck {
     /// With --clips: frames a second
     #[arg(long, value_name = "RATE", default_value_t = 10.0, value_parser = clip_rate, requires = "clips")]
     pub clip_rate: f64,
+    /// Names all files that are left out, also beyond the first 100 of a reason
+    #[arg(long)]
+    pub all: bool,
     /// Allows metadata to name files outside of the folder (data.outside of a recipe)
     #[arg(long)]
     pub outside: bool,

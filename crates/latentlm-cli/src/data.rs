@@ -1,5 +1,6 @@
 //! `data check`, `data clips`, `data espeak` and `data voices`.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -112,6 +113,15 @@ fn told_while<T>(read: impl FnOnce() -> T) -> T {
     reading("reading data", ProgressMode::Plain, read)
 }
 
+/// Prints a report, with the names of `all` files that are left out or the first of each reason.
+fn show(report: &impl Display, all: bool) {
+    if all {
+        say!("{report:#}");
+    } else {
+        say!("{report}");
+    }
+}
+
 fn check(args: &DataCheck) -> Result<()> {
     let path: &Path = &args.path;
     let pictures = ReadOptions::default();
@@ -132,7 +142,7 @@ fn check(args: &DataCheck) -> Result<()> {
             ..clip_spec(3)
         };
         let report = told_while(|| check_clips(path, spec, &options))?;
-        say!("{report}");
+        show(&report, args.all);
         report.problems.len()
     } else if !is_pictures(path) && SpeechDataset::is_speech(path) {
         let defaults = SpeechLimits::default();
@@ -142,11 +152,11 @@ fn check(args: &DataCheck) -> Result<()> {
             max_samples: args.max_samples,
         };
         let report = told_while(|| check_speech_within(path, limits.bounds(args.outside)))?;
-        say!("{report}");
+        show(&report, args.all);
         report.problems.len()
     } else {
         let report = told_while(|| check_with(path, &options))?;
-        say!("{report}");
+        show(&report, args.all);
         report.problems.len()
     };
     if problems > 0 {

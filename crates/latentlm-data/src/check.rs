@@ -51,7 +51,7 @@ pub struct ClassCount {
     pub test: usize,
 }
 
-/// The result of [`check`]. Its `Display` is what `data check` prints.
+/// The result of [`check`]. Its `Display` is what `data check` prints; `{:#}` names all files that are left out.
 #[derive(Debug, Clone)]
 pub struct CheckReport {
     /// The folder.
@@ -362,13 +362,14 @@ impl fmt::Display for CheckReport {
     }
 }
 
-/// Writes the end of a report: what was left out, and all problems.
+/// Writes the end of a report: what was left out, by `{:#}` with all names, and all problems.
 pub(crate) fn write_end(
     f: &mut fmt::Formatter<'_>,
     left_out: &[LeftOut],
     problems: &[Problem],
 ) -> fmt::Result {
-    write_left_out(f, left_out)?;
+    let all = f.alternate();
+    write_left_out(f, left_out, all)?;
     match problems.len() {
         0 => return write!(f, "no problems found"),
         1 => write!(f, "1 problem:")?,

@@ -71,14 +71,20 @@ impl LeftOut {
     }
 }
 
-/// Largest number of files printed for each reason; the rest is only counted.
+/// Largest number of files printed for each reason, unless all are asked for; the rest is only counted.
 const NAMED: usize = 100;
 /// Bytes at the beginning of a table that tell what it is about. No record is longer than half of it.
 const HEAD_BYTES: u64 = 2 << 20;
 
-/// Writes the files that were left out: for each reason a line with their number, then their names.
-/// Writes nothing if the list is empty.
-pub(crate) fn write_left_out(f: &mut impl fmt::Write, left_out: &[LeftOut]) -> fmt::Result {
+/// Writes the files that were left out: for each reason a line with their number, then their names, `all` of them or
+/// the first [`NAMED`]. Writes nothing if the list is empty.
+pub(crate) fn write_left_out(
+    f: &mut impl fmt::Write,
+    left_out: &[LeftOut],
+    all: bool,
+) -> fmt::Result {
+    let most = if all { usize::MAX } else { NAMED };
+    let mut is_cut = false;
     let mut reasons: BTreeMap<&Reason, Vec<&Path>> = BTreeMap::new();
     for LeftOut { path, reason } in left_out {
         reasons.entry(reason).or_default().push(path);
@@ -87,12 +93,16 @@ pub(crate) fn write_left_out(f: &mut impl fmt::Write, left_out: &[LeftOut]) -> f
         paths.sort();
         let why = on_one_line(&reason.to_string());
         writeln!(f, "left out, {}: {why}", paths.len())?;
-        for path in paths.iter().take(NAMED) {
+        for path in paths.iter().take(most) {
             writeln!(f, "  {}", on_one_line(&path.to_string_lossy()))?;
         }
-        if paths.len() > NAMED {
-            writeln!(f, "  and {} more", paths.len() - NAMED)?;
+        if paths.len() > most {
+            writeln!(f, "  and {} more", paths.len() - most)?;
+            is_cut = true;
         }
+    }
+    if is_cut {
+        writeln!(f, "`data check --all` names all that is left out")?;
     }
     Ok(())
 }
@@ -540,18 +550,22 @@ mod tests {
         list.push(LeftOut::new("a", Reason::Hidden));
         list.extend((0..NAMED + 2).map(|i| LeftOut::unused(format!("{i:03}"), "no picture")));
         let mut text = String::new();
-        write_left_out(&mut text, &list).unwrap();
+        write_left_out(&mut text, &list, false).unwrap();
         assert!(text.starts_with(&format!(
             "left out, 2: {}\n  a\n  b\nleft out, {}: no picture\n  000\n",
             Reason::Hidden,
             NAMED + 2
         )));
-        assert!(text.ends_with("  099\n  and 2 more\n"), "{text}");
+        let cut = "  099\n  and 2 more\n`data check --all` names all that is left out\n";
+        assert!(text.ends_with(cut), "{text}");
+        let mut whole = String::new();
+        write_left_out(&mut whole, &list, true).unwrap();
+        assert!(whole.ends_with("  099\n  100\n  101\n"), "{whole}");
         let mut odd = String::new();
-        write_left_out(&mut odd, &[LeftOut::unused("c\nd", "x\u{1b}")]).unwrap();
+        write_left_out(&mut odd, &[LeftOut::unused("c\nd", "x\u{1b}")], false).unwrap();
         assert_eq!(odd, "left out, 1: x\\u{1b}\n  c\\nd\n");
         let mut nothing = String::new();
-        write_left_out(&mut nothing, &[]).unwrap();
+        write_left_out(&mut nothing, &[], false).unwrap();
         assert_eq!(nothing, "");
     }
 }

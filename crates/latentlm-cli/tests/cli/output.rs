@@ -9,7 +9,7 @@ use std::process::{Output, Stdio};
 use latentlm_args::PICTURE_ENDINGS;
 
 use crate::pictures::{self, succeed};
-use crate::{expect, latentlm, train};
+use crate::{expect, latentlm, speech, train};
 
 /// `data check` of the digits, whose output takes several lines.
 fn check_digits() -> Vec<String> {
@@ -39,6 +39,36 @@ fn a_closed_pipe_ends_a_command_quietly() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(said(&output), (Some(0), String::new()));
+}
+
+/// A hundred files of a reason, or all. One recording of the corpus is broken.
+#[test]
+fn all_that_is_left_out_is_named_if_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    pictures::write(&dir.join("pictures"));
+    speech::corpus(&dir.join("corpus"));
+    for folder in ["pictures", "corpus"] {
+        for index in 0..101 {
+            fs::write(dir.join(folder).join(format!("{index:03}.txt")), "x").unwrap();
+        }
+        let check = |more: &[&str]| {
+            let words = [&["data", "check", folder][..], more].concat();
+            let output = latentlm(dir, &words).output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let few = check(&[]);
+        let cut = "/099.txt\n  and 1 more\n`data check --all` names all that is left out\n";
+        assert!(
+            few.contains("left out, 101: no ") && few.contains(cut),
+            "{few}"
+        );
+        let all = check(&["--all"]);
+        assert!(
+            all.contains("/100.txt\n") && !all.contains("--all"),
+            "{all}"
+        );
+    }
 }
 
 /// Nobody reads the error, and it has its exit code.

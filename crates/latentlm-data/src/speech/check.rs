@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use latentlm_media::sound::{ENDINGS, OTHER_ENDINGS, SoundLimits, ending, read_sound};
 
-use super::clip::{Clip, SpeechBounds, hold_out};
+use super::clip::{Clip, Listing, SpeechBounds, hold_out, name_of};
 use super::corpus;
 use crate::check::{Problem, write_end};
 use crate::error::DataError;
@@ -23,7 +23,10 @@ const ANY_LENGTH: RangeInclusive<f64> = 0.0..=f64::INFINITY;
 /// Tolerance in seconds for the lengths that tables give.
 const SPARE_SECONDS: f64 = 0.1;
 
-/// The result of [`check_speech`]. Its `Display` is what `data check` prints.
+/// Extensions of tables that may have any name.
+const TABLE_ENDINGS: [&str; 3] = ["csv", "jsonl", "tsv"];
+
+/// The result of [`check_speech`]. Its `Display` is what `data check` prints; `{:#}` names all files that are left out.
 #[derive(Debug, Clone)]
 pub struct SpeechReport {
     /// The folder.
@@ -42,8 +45,8 @@ pub struct SpeechReport {
     pub groups: BTreeMap<String, usize>,
     /// Number of different words in all texts, ignoring case and surrounding punctuation.
     pub vocabulary: usize,
-    /// Files and folders that are not used: recordings that no table names or of an unsupported kind, pipes,
-    /// links to a folder above.
+    /// Files and folders that are not used: recordings that no table names or of an unsupported kind, tables that are
+    /// not read, files that are no recordings, pipes, links to a folder above.
     pub left_out: Vec<LeftOut>,
     /// All problems found.
     pub problems: Vec<Problem>,
@@ -72,7 +75,7 @@ pub fn check_speech_within(path: &Path, bounds: SpeechBounds) -> Result<SpeechRe
         speakers: BTreeMap::new(),
         groups: BTreeMap::new(),
         vocabulary: 0,
-        left_out: left_out(path, &listing.clips)?,
+        left_out: left_out(path, &listing)?,
         problems: listing.faults.into_iter().map(Problem::from).collect(),
     };
     let mut words = BTreeSet::new();
@@ -135,10 +138,13 @@ impl SpeechReport {
 }
 
 /// The files in a corpus's folder that are not used.
-fn left_out(folder: &Path, clips: &[Clip]) -> Result<Vec<LeftOut>, DataError> {
+fn left_out(folder: &Path, listing: &Listing) -> Result<Vec<LeftOut>, DataError> {
     let walk = walk(folder, WalkOptions::default())?;
     // Paths are compared by components: `a/./b` equals `a/b`.
-    let named: HashSet<PathBuf> = clips.iter().map(|clip| clip.path(folder)).collect();
+    let named = listing.clips.iter().map(|clip| clip.path(folder));
+    let named: HashSet<PathBuf> = named.chain(listing.tables.iter().cloned()).collect();
+    let tables = corpus::tables(folder).into_iter().flatten();
+    let tables: HashSet<PathBuf> = tables.map(|(path, _)| path).collect();
     let mut left_out = walk.left_out;
     left_out.retain(|left| !named.contains(left.path.as_path()));
     for file in walk.files {
@@ -151,9 +157,22 @@ fn left_out(folder: &Path, clips: &[Clip]) -> Result<Vec<LeftOut>, DataError> {
         } else if OTHER_ENDINGS.contains(&ending.as_str()) {
             let why = "a recording of a kind that is not read: turn it into FLAC";
             left_out.push(LeftOut::unused(file, why));
+        } else if tables.contains(&file) || TABLE_ENDINGS.contains(&ending.as_str()) {
+            left_out.push(LeftOut::unused(file, unread(&listing.tables)));
+        } else {
+            left_out.push(LeftOut::unused(file, "no recording, by its ending"));
         }
     }
     Ok(left_out)
+}
+
+/// Why a table is left out of a corpus that other tables list.
+fn unread(tables: &[PathBuf]) -> String {
+    let first = tables
+        .first()
+        .map_or_else(String::new, |path| name_of(path));
+    let others = if tables.len() > 1 { " and others" } else { "" };
+    format!("a table that is not read: the corpus is listed in {first}{others}")
 }
 
 /// A length in seconds, minutes or hours, for people.

@@ -84,6 +84,8 @@ pub(super) struct Clip {
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) clips: Vec<Clip>,
+    /// The tables and transcripts that were read.
+    pub(super) tables: Vec<PathBuf>,
     /// Recordings whose transcripts can't be read.
     pub(super) skipped: Vec<Skipped>,
     /// Errors in lines of tables. Opening a corpus fails at the first; `data check` reports all.

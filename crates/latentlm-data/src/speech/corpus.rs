@@ -66,7 +66,7 @@ const NOBODY: &str = "speaker";
 /// A JSON record.
 type Record = Map<String, Value>;
 /// Path of a table, and the split in its name.
-type Table = (PathBuf, Option<Split>);
+pub(super) type Table = (PathBuf, Option<Split>);
 
 /// Whether a folder is a corpus of speech: it has a table that names recordings, or a tree with
 /// transcripts, or more sound files than pictures.
@@ -91,7 +91,7 @@ fn sounds(folder: &Path) -> bool {
 }
 
 /// The tables of a folder, in groups: a group is one corpus, with a table for all or one per split.
-fn tables(folder: &Path) -> Vec<Vec<Table>> {
+pub(super) fn tables(folder: &Path) -> Vec<Vec<Table>> {
     let whole = TABLES.map(|name| vec![(folder.join(name), None)]);
     let splits = SPLIT_TABLES.map(|(before, behind)| {
         let group = SPLITS.map(|(name, split)| {
@@ -188,6 +188,7 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataE
     for (path, split) in &group {
         reader.read(path, *split)?;
     }
+    reader.listing.tables = group.into_iter().map(|(path, _)| path).collect();
     Ok(reader.listing)
 }
 

@@ -68,6 +68,7 @@ pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Option<Listing
     let (mut listing, mut finder) = (Listing::default(), Finder::default());
     let mut lines = 0;
     for (path, kind) in found {
+        listing.tables.push(path.clone());
         let text = match read_table(&path, bounds, &mut lines) {
             Ok(text) => text,
             // A larger bound reads it: nothing is wrong with the file.

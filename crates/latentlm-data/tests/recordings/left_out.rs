@@ -78,6 +78,10 @@ fn what_is_no_part_of_a_corpus_is_counted_and_named() {
     );
     put(&root.join("e.opus"), b"OggS");
     put(&root.join("README.md"), b"no sound");
+    put(&root.join("f.raw"), b"0000");
+    put(&root.join("g.pcm"), b"0000");
+    put(&root.join("metadata.csv"), b"a|a\n");
+    put(&root.join("validated.tsv"), b"path\tsentence\n");
     symlink(&root, root.join("deep/up")).unwrap();
     let made = std::process::Command::new("mkfifo")
         .arg(root.join("pipe.wav"))
@@ -96,6 +100,16 @@ fn what_is_no_part_of_a_corpus_is_counted_and_named() {
             &["deep/d.flac", "deep/er/c.wav"][..],
         ),
         (1, "a recording of a kind that is not read", &["e.opus"]),
+        (
+            3,
+            "no recording, by its ending",
+            &["README.md", "f.raw", "g.pcm"],
+        ),
+        (
+            2,
+            "a table that is not read: the corpus is listed in metadata.jsonl\n",
+            &["metadata.csv", "validated.tsv"],
+        ),
         (1, "a link to a folder that it lies in", &["deep/up"]),
         (1, "no regular file", &["pipe.wav"]),
     ] {
@@ -106,7 +120,6 @@ fn what_is_no_part_of_a_corpus_is_counted_and_named() {
             assert!(text.contains(&format!("  {}\n", path.display())), "{text}");
         }
     }
-    assert!(!text.contains("README"), "{text}");
     // The other lines of the report have not changed.
     assert!(text.contains("1 recordings (0.1 s) to train on, 1 (0.1 s) held out\n"));
     assert!(text.ends_with("\nno problems found"), "{text}");
@@ -126,6 +139,42 @@ fn what_is_no_part_of_a_corpus_is_counted_and_named() {
             .contains("pipe.wav: is no regular file"),
         "{report}"
     );
+}
+
+/// Tables for splits are read together; those of other corpora beside them are not, and this is told.
+#[test]
+fn tables_that_are_not_read_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let header = "path\tsentence\n";
+    for name in ["a", "b", "c"] {
+        recording(&dir.path().join(format!("clips/{name}.wav")), 0.1);
+    }
+    for (table, line) in [
+        ("train.tsv", "a.wav\tone\n"),
+        ("test.tsv", "b.wav\ttwo\n"),
+        ("validated.tsv", "c.wav\tthree\n"),
+    ] {
+        put(
+            &dir.path().join(table),
+            format!("{header}{line}").as_bytes(),
+        );
+    }
+    put(&dir.path().join("manifest.json"), b"[]");
+    let report = check_speech(dir.path()).unwrap();
+    assert_eq!(report.recordings, [1, 1]);
+    let mut told = Vec::new();
+    for left in &report.left_out {
+        let name = left.path.strip_prefix(dir.path()).unwrap();
+        told.push((name.to_str().unwrap(), left.reason.to_string()));
+    }
+    let unread = "a table that is not read: the corpus is listed in train.tsv and others";
+    let expected = [
+        ("clips/c.wav", "a recording that no line names"),
+        ("manifest.json", unread),
+        ("validated.tsv", unread),
+    ];
+    let expected = expected.map(|(name, reason)| (name, reason.to_owned()));
+    assert_eq!(told, expected);
 }
 
 /// A corpus with a link to itself inside is counted once.
