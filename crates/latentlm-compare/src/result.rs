@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use latentlm::core::bundle::write_atomically;
-use latentlm_eval::{Series, Verdict, bar_chart, frechet_warning, line_chart, stack};
+use latentlm_eval::{Series, Verdict, bar_chart, decimals, frechet_warning, line_chart, stack};
 use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder};
 use latentlm_train::{Result, RunEnd};
 use serde::{Deserialize, Serialize};
@@ -107,7 +107,7 @@ impl<T> Column<T> {
     }
 
     fn cell(&self, number: Option<f64>) -> String {
-        number.map_or(String::new(), |x| format!("{x:.*}", self.decimals))
+        number.map_or(String::new(), |x| decimals(x, self.decimals))
     }
 
     /// The curve of the items' values over their places; items without a value are left out.
@@ -214,7 +214,9 @@ impl Comparison {
 
 /// A line with the baseline of a share, if it is known.
 fn footnote(name: &str, share: Option<f64>) -> String {
-    share.map_or(String::new(), |share| format!("\n{name}: {share:.3}.\n"))
+    share.map_or(String::new(), |share| {
+        format!("\n{name}: {}.\n", decimals(share, 3))
+    })
 }
 
 /// Lines below a table with Frechet distances: of how many drawn pictures each is, and a warning if these or the held-out

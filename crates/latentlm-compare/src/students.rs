@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::io_error;
-use latentlm_eval::{bar_chart, deviation, mean, stack};
+use latentlm_eval::{bar_chart, decimals, deviation, mean, stack};
 use latentlm_pipelines::{LmConfig, PipelineError, Recipe, checked_within};
 use latentlm_train::{Result, RunEnd, RunOptions, open_run, wrong_teacher};
 use serde::{Deserialize, Serialize};
@@ -366,8 +366,10 @@ fn differences(results: &[StudentResult], name: &str) -> Vec<f64> {
 /// The mean of values over training seeds, behind it their standard deviation if there are several; empty without values.
 fn cell(values: &[f64]) -> String {
     match (mean(values.iter().copied()), deviation(values)) {
-        (Some(mean), Some(deviation)) => format!("{mean:.3} ({deviation:.3})"),
-        (Some(mean), None) => format!("{mean:.3}"),
+        (Some(mean), Some(deviation)) => {
+            format!("{} ({})", decimals(mean, 3), decimals(deviation, 3))
+        }
+        (Some(mean), None) => decimals(mean, 3),
         (None, _) => String::new(),
     }
 }
@@ -451,14 +453,14 @@ mod tests {
                 "default",
                 &[&[("a_b", 1.0)], &[("a_b", 3.0)], &[("a_b", 5.0)]],
             ),
-            result("fast", &[&[("a_b", 2.0), ("c", 0.5)], &[("a_b", 1.0)]]),
+            result("fast", &[&[("a_b", 2.0), ("c", 0.000_25)], &[("a_b", 1.0)]]),
         ];
         let told = table(&results);
         for line in [
             "| mean over training seeds (deviation) | default | fast | difference |",
             "| solver steps a latent | 2 | 2 |  |",
             "| a b | 3.000 (2.000) | 1.500 (0.707) | -0.500 (2.121) |",
-            "| c |  | 0.500 |  |",
+            "| c |  | 0.00025 |  |",
             "Means over 3 training seeds. Codecs were trained with the seeds 1.",
         ] {
             assert!(told.lines().any(|own| own == line), "{line}: {told}");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use latentlm_media::{IdxImages, ImageSpec, fit, pad_grey};
 use sha2::{Digest, Sha256};
 
-use crate::error::{DataError, io_error};
+use crate::error::DataError;
 use crate::folder::{Broken, Entry, Listing, Source, Tree, list_classes, list_loose};
 use crate::hex::hex;
 use crate::idx;
@@ -19,7 +19,7 @@ use crate::sample::{Content, Sample};
 use crate::sheet::Sheets;
 use crate::split::Split;
 use crate::verify::verify;
-use crate::walk::LeftOut;
+use crate::walk::{LeftOut, check_folder};
 
 /// Number of samples that are decoded before those that can't be are counted.
 const VERIFIED_AT_ONCE: usize = 1 << 16;
@@ -76,8 +76,8 @@ impl ImageDataset {
     ///   plain or `.gz`, or with a dot: `train-images.idx3-ubyte`;
     /// - a `metadata.jsonl` or `metadata.csv` whose records name a picture (`file_name`) or a cell of
     ///   a sheet (`sheet`, `sheet_x`, `sheet_y`), and may have `text`, `label` and `split`; it may
-    ///   lie in folders `train` and `test` (or `val`);
-    /// - one folder of pictures per class, possibly below `train` and `test` (or `val`);
+    ///   lie in folders `train` and `test` (or `val`, `valid`, `validation`, `dev`, `eval`);
+    /// - one folder of pictures per class, possibly below such folders;
     /// - loose pictures, all of one class.
     ///
     /// If the dataset does not define splits, one picture in ten is held out, by a hash of its name, and
@@ -324,7 +324,7 @@ pub(crate) enum Layout {
 
 impl Layout {
     pub(crate) fn of(path: &Path, kind: &'static Kind) -> Result<Self, DataError> {
-        std::fs::read_dir(path).map_err(io_error("open the dataset", path))?;
+        check_folder(path)?;
         let idx = |&split| idx::find(path, split).is_some();
         if *kind == PICTURES && Split::ALL.iter().any(idx) {
             return Ok(Self::Idx);

@@ -88,8 +88,9 @@ pub(crate) struct Listing {
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// Names of folders with held-out samples; the first that exists is read.
-pub(crate) const HELD_OUT_FOLDERS: [&str; 3] = ["test", "val", "validation"];
+/// Names of held-out splits in tables of all kinds, and of folders with held-out samples: the first that exists is read.
+pub(crate) const HELD_OUT_FOLDERS: [&str; 6] =
+    ["test", "val", "valid", "validation", "dev", "eval"];
 
 /// The last component of a path.
 pub(crate) fn name(path: &Path) -> String {

@@ -184,6 +184,19 @@ pub(crate) fn walk(root: &Path, options: WalkOptions) -> Result<Walk, DataError>
     Ok(walk)
 }
 
+/// Checks that a path is a folder that can be read: a dataset is one.
+pub(crate) fn check_folder(path: &Path) -> Result<(), DataError> {
+    if path.is_file() {
+        let above = path.parent().filter(|own| !own.as_os_str().is_empty());
+        let folder = above.unwrap_or(Path::new(".")).display();
+        let reason =
+            format!("is a file, and a dataset is a folder: name the one that it lies in, {folder}");
+        return Err(DataError::malformed(path, reason));
+    }
+    fs::read_dir(path).map_err(io_error("open the dataset", path))?;
+    Ok(())
+}
+
 /// Whether a file name is hidden, or one that file managers of macOS, Windows and network storage
 /// leave behind.
 pub(crate) fn is_hidden(name: &str) -> bool {
@@ -422,6 +435,25 @@ mod tests {
         let hidden = |name: &str| (name.to_owned(), Reason::Hidden);
         let expected = [hidden(".DS_Store"), hidden("__MACOSX")];
         assert_eq!(reasons(dir.path(), &walked), expected);
+    }
+
+    #[test]
+    fn a_file_is_no_dataset_and_its_folder_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("text.txt");
+        touch(&path);
+        let told = |path: &Path| check_folder(path).unwrap_err().to_string();
+        let expected = format!(
+            "{}: is a file, and a dataset is a folder: name the one that it lies in, {}",
+            path.display(),
+            dir.path().display()
+        );
+        assert_eq!(told(&path), expected);
+        // Tests run in the folder of the crate.
+        assert!(told(Path::new("Cargo.toml")).ends_with(" it lies in, ."));
+        let gone = told(&dir.path().join("gone"));
+        assert!(gone.starts_with("cannot open the dataset "), "{gone}");
+        check_folder(dir.path()).unwrap();
     }
 
     #[test]

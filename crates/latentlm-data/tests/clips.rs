@@ -198,6 +198,26 @@ fn the_command_decides_what_a_gif_is() {
 }
 
 #[test]
+fn held_out_clips_may_lie_in_a_folder_dev() {
+    let dir = tempfile::tempdir().unwrap();
+    gif(&dir.path().join("train/cat/a.gif"), 10, 4);
+    gif(&dir.path().join("train/cat/b.gif"), 20, 4);
+    gif(&dir.path().join("dev/cat/c.gif"), 30, 4);
+    let sets = open(dir.path()).unwrap();
+    assert_eq!(sets.each_ref().map(ClipDataset::len), [2, 1]);
+    let message = check_clips(
+        &dir.path().join("dev/cat/c.gif"),
+        SPEC,
+        &ReadOptions::default(),
+    );
+    let message = message.unwrap_err().to_string();
+    assert!(
+        message.contains("c.gif: is a file, and a dataset"),
+        "{message}"
+    );
+}
+
+#[test]
 fn broken_clips_are_left_out_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     for name in 0..30 {

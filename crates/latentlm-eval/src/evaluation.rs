@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::plot::decimals;
 
 /// Name of the file of measurements in the run's folder.
 pub(crate) const FILE: &str = "evaluation.json";
@@ -73,7 +74,7 @@ impl From<Option<SmallWeights>> for MeasuredWeights {
 pub struct Measure {
     /// Its name.
     pub name: String,
-    /// The value with at most four decimals; behind it its interval, if it has one.
+    /// The value with at most four decimals, or more if these would all be zeros; behind it its interval, if it has one.
     pub value: String,
     /// Its unit, `fraction`, or the number of samples; empty for a plain number.
     pub unit: String,
@@ -128,7 +129,7 @@ pub fn measures(json: &str) -> Vec<Measure> {
 /// list.
 fn shown_together(value: &Value, step: usize) -> String {
     let rounded = |value: &Value| match value.as_f64() {
-        Some(number) => format!("{number:.2}"),
+        Some(number) => decimals(number, 2),
         None => value.to_string(),
     };
     match value {
@@ -160,13 +161,20 @@ pub(crate) fn rows<const N: usize>(table: &'static str) -> impl Iterator<Item = 
     })
 }
 
-/// A value with at most four decimals, of which the JSON has all; words without quotes.
+/// A value with at most four decimals, or more if these would all be zeros; the JSON has all. Words without quotes.
 fn shown(value: &Value) -> String {
     if let Value::String(words) = value {
         return words.clone();
     }
     match value.as_f64().filter(|_| value.is_f64()) {
-        Some(number) => ((number * 1e4).round() / 1e4).to_string(),
+        Some(number) => {
+            let rounded = (number * 1e4).round() / 1e4;
+            if rounded == 0.0 {
+                decimals(number, 0)
+            } else {
+                rounded.to_string()
+            }
+        }
         None => value.to_string(),
     }
 }
@@ -194,7 +202,7 @@ mod tests {
             "\"int8\"",
         ]
         .map(shown);
-        let expected = ["0.9447", "0", "93", "199", "[3,4]", "null", "int8"];
+        let expected = ["0.9447", "0.00004", "93", "199", "[3,4]", "null", "int8"];
         assert_eq!(texts, expected);
     }
 

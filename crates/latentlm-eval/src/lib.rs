@@ -36,7 +36,7 @@ pub use evaluation::{EvaluateOptions, Measure, MeasuredWeights, measures, unshow
 pub use image::*;
 pub use mllm::*;
 pub use origin::{memory_bytes, name_commit};
-pub use plot::{Series, bar_chart, line_chart, stack};
+pub use plot::{Series, bar_chart, decimals, line_chart, stack};
 pub use report::{write_image_report, write_speech_report};
 pub use speech::*;
 pub use statistics::{deviation, interval, mean, median, perplexity, share};

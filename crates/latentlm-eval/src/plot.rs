@@ -93,9 +93,8 @@ pub fn bar_chart(label: &str, bars: &[(String, f64)]) -> String {
             "<rect x=\"{NAMES}\" y=\"{top:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
              fill=\"{colour}\"/>"
         );
-        let value = format!("{value:.3}");
-        let value = value.trim_end_matches('0').trim_end_matches('.');
-        svg += &text(NAMES + length + 6.0, top + 15.0, "start", value);
+        let value = short(*value);
+        svg += &text(NAMES + length + 6.0, top + 15.0, "start", &value);
     }
     svg + &text(WIDTH - RIGHT, height - 6.0, "end", label) + "</svg>"
 }
@@ -258,6 +257,31 @@ fn labels(ticks: &[f64]) -> Vec<String> {
     labels
 }
 
+/// A number with at most three decimals, or two to three digits where these decimals would show fewer: 0.0004 is not 0.
+fn short(number: f64) -> String {
+    if number == 0.0 {
+        return "0".into();
+    }
+    if !number.is_finite() {
+        return number.to_string();
+    }
+    let plain = PLAIN.contains(&number.abs());
+    let text = shortest(number, 5e-4_f64.min(5e-3 * number.abs()), plain);
+    if plain { text } else { power_of_ten(&text) }
+}
+
+/// A number with some decimals, as in a column of a table; with two to three digits if all these decimals would be zeros
+/// and the number is not 0.
+pub fn decimals(number: f64, decimals: usize) -> String {
+    let text = format!("{number:.decimals$}");
+    let is_zero = text.parse::<f64>().is_ok_and(|shown| shown == 0.0);
+    if is_zero && number != 0.0 {
+        short(number)
+    } else {
+        text
+    }
+}
+
 /// A number with the fewest digits, at most 15 after the point, whose error is within `tolerance`: plain or
 /// as `1e3`.
 fn shortest(number: f64, tolerance: f64, plain: bool) -> String {
@@ -393,6 +417,43 @@ mod tests {
                     assert!((2..12).contains(&labels.len()), "{low} {width}: {labels:?}");
                 }
             }
+        }
+    }
+
+    /// Values of a half, a thousandth and less are told from 0.
+    #[test]
+    fn numbers_that_are_not_0_show_digits() {
+        let bar = |value: f64| {
+            let svg = bar_chart("speed", &[("a".to_owned(), value)]);
+            let values = svg.split("text-anchor=\"start\" fill=\"#888\">").nth(1);
+            values.unwrap().split('<').next().unwrap().to_owned()
+        };
+        for (value, expected) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (2.0, "2"),
+            (0.5, "0.5"),
+            (0.1234, "0.123"),
+            (1234.5678, "1234.568"),
+            (0.0126, "0.0126"),
+            (0.0004, "0.0004"),
+            (-0.000_123_4, "-0.000123"),
+            (1e-6, "0.000001"),
+            (2.5e-9, "2.5·10^-9"),
+            (1e9, "10^9"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(bar(value), expected, "{value}");
+        }
+        for (value, places, expected) in [
+            (0.0, 3, "0.000"),
+            (0.5, 3, "0.500"),
+            (0.000_44, 3, "0.00044"),
+            (0.0006, 3, "0.001"),
+            (0.3, 0, "0.3"),
+            (12.0, 0, "12"),
+        ] {
+            assert_eq!(decimals(value, places), expected, "{value}");
         }
     }
 

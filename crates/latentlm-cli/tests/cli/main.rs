@@ -158,6 +158,11 @@ fn broken_data_is_named() {
         "1 problems",
     );
 
+    let part =
+        "0.png: is a file, and a dataset is a folder: name the one that it lies in, pictures/cat";
+    let file = ["data", "check", "pictures/cat/0.png"];
+    expect(&mut latentlm(dir, &file), 1, part);
+
     fs::create_dir(dir.join("pictures/dog")).unwrap();
     expect(
         &mut train(dir, &["data.path=pictures", "--run", "c"]),

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
+use crate::resumes::{damage, flip};
 use crate::{expect, latentlm};
 
 /// A model that trains in seconds: pictures of 8x8 pixels, four latents each.
@@ -80,7 +81,8 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     expect(&mut latentlm(dir, &broken), 1, "broken.json");
     captions_under_another_key_are_named(dir, &train);
     assert!(!dir.join("runs/emoji").exists());
-    let (text, _) = succeed(dir, &train);
+    let often = ["lm_train.checkpoint_every=1"];
+    let (text, _) = succeed(dir, &[&train[..], &often].concat());
     assert!(text.contains("report runs/emoji/report.html"), "{text}");
     assert!(dir.join("runs/emoji/codec/report.html").is_file());
 
@@ -90,6 +92,7 @@ fn a_model_draws_captions_and_refuses_what_it_cannot_read() {
     a_run_is_measured(dir);
     wrong_prompts_exit_with_2(dir);
     broken_pictures_are_named(dir);
+    a_damaged_checkpoint_is_passed_over(dir);
 }
 
 /// All pictures would have the same caption.
@@ -266,6 +269,22 @@ fn wrong_prompts_exit_with_2(dir: &Path) {
         2,
         "`text.caption_weight` must be a number from 1e-6 to",
     );
+}
+
+/// The newest checkpoint is damaged: commands use the one before, and say so.
+fn a_damaged_checkpoint_is_passed_over(dir: &Path) {
+    let file = dir.join("runs/emoji/checkpoints/lm/step-2/model-ema.safetensors");
+    let whole = damage(&file, |bytes| flip(bytes));
+    let draw = ["generate", "--prompt", "red 2 <image>", "--out", "last.png"];
+    let caption = ["caption", "--image", "pictures/1.png"];
+    for words in [&draw[..], &caption] {
+        let (_, notes) = succeed(dir, words);
+        let damaged = "model-ema.safetensors is damaged: its checksum differs";
+        assert!(notes.contains(damaged), "{words:?}: {notes}");
+        assert!(notes.contains("step-1 instead"), "{words:?}: {notes}");
+    }
+    assert!(dir.join("last.png").is_file());
+    fs::write(&file, whole).unwrap();
 }
 
 fn broken_pictures_are_named(dir: &Path) {

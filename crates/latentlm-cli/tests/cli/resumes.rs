@@ -142,7 +142,7 @@ fn another_teacher_is_named_where_it_matters() {
 }
 
 /// Changes a file of a checkpoint, and returns what it was.
-fn damage(file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+pub fn damage(file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let whole = fs::read(file).unwrap();
     let mut bytes = whole.clone();
     change(&mut bytes);
@@ -152,7 +152,7 @@ fn damage(file: &Path, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 }
 
 /// One bit in the middle.
-fn flip(bytes: &mut [u8]) {
+pub fn flip(bytes: &mut [u8]) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 4;
 }

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use latentlm_media::ImageSpec;
 use latentlm_media::clip::{RawClip, write_gif};
 
+use crate::resumes::{damage, flip};
 use crate::{digits, expect, latentlm};
 
 /// A model that trains in seconds: clips of five frames of 16x16 pixels, four latents for the first and one for the others.
@@ -95,7 +96,12 @@ fn a_model_draws_continues_and_captions_clips() {
     let train = ["train-video", "--progress", "silent", digits.as_str()];
     let text = succeed(
         dir,
-        &[&train[..], &TINY, &["codec.frames_per_group=2"]].concat(),
+        &[
+            &train[..],
+            &TINY,
+            &["codec.frames_per_group=2", "lm_train.checkpoint_every=1"],
+        ]
+        .concat(),
     );
     assert!(text.contains("report runs/digits/report.html"), "{text}");
 
@@ -108,6 +114,7 @@ fn a_model_draws_continues_and_captions_clips() {
     a_run_is_measured(dir);
     wrong_clips_are_named(dir);
     a_recipe_that_lost_lines_is_found(dir);
+    a_damaged_checkpoint_is_passed_over(dir);
 }
 
 /// A folder of GIFs of one frame, and one in which a GIF was cut in half.
@@ -375,6 +382,23 @@ fn wrong_clips_are_named(dir: &Path) {
     expect(&mut latentlm(dir, &other), 1, "it is one of train-video");
     let again = ["sample-video", "--prompt", "a seven", "--out", "frames"];
     expect(&mut latentlm(dir, &again), 1, "exists already");
+}
+
+/// The newest checkpoint is damaged: commands use the one before, and say so.
+fn a_damaged_checkpoint_is_passed_over(dir: &Path) {
+    let file = dir.join("runs/digits/checkpoints/lm/step-2/model-ema.safetensors");
+    damage(&file, |bytes| flip(bytes));
+    let draw = ["sample-video", "--prompt", "a seven", "--out", "last.gif"];
+    let caption = ["caption", "--run", "digits", "--video", "seven.gif"];
+    for words in [&draw[..], &caption] {
+        let output = latentlm(dir, words).output().unwrap();
+        let notes = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {notes}");
+        let damaged = "model-ema.safetensors is damaged: its checksum differs";
+        assert!(notes.contains(damaged), "{words:?}: {notes}");
+        assert!(notes.contains("step-1 instead"), "{words:?}: {notes}");
+    }
+    assert!(dir.join("last.gif").is_file());
 }
 
 fn a_recipe_that_lost_lines_is_found(dir: &Path) {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::clip::MOST_TEXT_BYTES;
 use super::table::Row;
 use super::timed::{TimedWord, timed_words};
+use crate::folder::HELD_OUT_FOLDERS;
 use crate::split::Split;
 
 /// Keys that always hold the path of a recording.
@@ -132,7 +133,7 @@ fn missing(key: &str, others: &[&str]) -> String {
 fn split_of(name: &str) -> Result<Split, String> {
     match name {
         "train" => Ok(Split::Train),
-        "test" | "val" | "validation" => Ok(Split::Test),
+        held_out if HELD_OUT_FOLDERS.contains(&held_out) => Ok(Split::Test),
         _ => Err(format!("split `{name}` is neither `train` nor `test`")),
     }
 }

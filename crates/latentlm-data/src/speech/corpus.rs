@@ -1,7 +1,6 @@
 //! Lists the recordings of a speech corpus with their transcripts, whatever its layout.
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +14,10 @@ use super::columns::{self, Columns, Entry};
 use super::finder::{Finder, leads_outside};
 use super::table::{Rows, first_rows, for_each_line, plain_lines, read_table, separator};
 use super::tree;
-use crate::error::{DataError, io_error};
+use crate::error::DataError;
 use crate::options::allows_more;
 use crate::split::Split;
-use crate::walk::{WalkOptions, walk};
+use crate::walk::{WalkOptions, check_folder, walk};
 
 /// File names of tables for a whole corpus, the most common first.
 const TABLES: [&str; 5] = [
@@ -162,7 +161,7 @@ fn is_json(path: &Path) -> bool {
 
 /// Lists the recordings of a folder, whatever its layout.
 pub(super) fn list(folder: &Path, bounds: SpeechBounds) -> Result<Listing, DataError> {
-    fs::read_dir(folder).map_err(io_error("open the dataset", folder))?;
+    check_folder(folder)?;
     let mut groups = tables(folder);
     let group = match groups.iter().position(|group| is_of_sound(group)) {
         Some(place) => groups.swap_remove(place),
@@ -382,6 +381,8 @@ fn skip_string(bytes: &mut impl Iterator<Item = (usize, u8)>) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

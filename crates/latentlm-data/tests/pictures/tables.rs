@@ -76,6 +76,27 @@ fn tables_below_train_and_test_are_one_dataset() {
     assert!(train > 0 && test > 0 && train + test == 3);
 }
 
+/// Names of folders, and of splits in a table, as corpora of speech have them.
+#[test]
+fn held_out_pictures_are_known_by_six_names() {
+    for name in ["test", "val", "valid", "validation", "dev", "eval"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lines = String::new();
+        for (split, count) in [("train", 3), (name, 1)] {
+            for i in 0..count {
+                let file = format!("{split}/cat/{i}.png");
+                png(&dir.path().join(&file), 10);
+                lines += &format!("{{\"file_name\": \"{file}\", \"split\": \"{split}\"}}\n");
+            }
+        }
+        assert_eq!(lengths(&open(dir.path())), (3, 1), "{name}");
+        fs::write(dir.path().join("metadata.jsonl"), lines).unwrap();
+        assert_eq!(lengths(&open(dir.path())), (3, 1), "{name}");
+        let report = check(dir.path()).unwrap();
+        assert!(report.problems.is_empty(), "{name}: {report}");
+    }
+}
+
 #[test]
 fn loose_pictures_are_one_class() {
     let dir = tempfile::tempdir().unwrap();

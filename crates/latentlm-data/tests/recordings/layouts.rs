@@ -222,6 +222,32 @@ fn splits_have_tables_of_their_own() {
     assert_eq!((test.text(0), test.speaker(0)), ("Four.", "z"));
 }
 
+/// Names of splits in lines of a table, as in the names of tables.
+#[test]
+fn held_out_recordings_are_known_by_six_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lines = vec![r#"{"audio": "a.wav", "text": "one", "split": "train"}"#.to_owned()];
+    recording(&dir.path().join("a.wav"), 0.05);
+    for name in ["test", "val", "valid", "validation", "dev", "eval"] {
+        recording(&dir.path().join(format!("{name}.wav")), 0.05);
+        lines.push(format!(
+            r#"{{"audio": "{name}.wav", "text": "two", "split": "{name}"}}"#
+        ));
+    }
+    put(
+        &dir.path().join("metadata.jsonl"),
+        lines.join("\n").as_bytes(),
+    );
+    let sets = Split::ALL.map(|split| open(dir.path(), split).len());
+    assert_eq!(sets, [1, 6]);
+    let message = check_speech(&dir.path().join("metadata.jsonl"));
+    let message = message.unwrap_err().to_string();
+    assert!(
+        message.contains("metadata.jsonl: is a file, and a dataset is a folder"),
+        "{message}"
+    );
+}
+
 #[test]
 fn vctk_and_mls_are_trees() {
     let dir = tempfile::tempdir().unwrap();
