@@ -70,6 +70,17 @@ fn rivals_are_trained_and_measured_alike() {
         assert!(sample.is_file(), "{}", rival.name);
     }
     assert!(path.join("codec/checkpoints/codec").is_dir());
+    let html = fs::read_to_string(path.join("report.html")).unwrap();
+    for part in [
+        "<td>training since ",
+        "<h2>Results of what is finished</h2><table><tr><td>model</td>",
+        "<h2>latentlm</h2>",
+        "<h2>vq</h2>",
+        "<figcaption>Frechet distance of drawn pictures. ",
+        "<a href=\"codec/report.html\">codec</a>",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
 }
 
 #[test]
@@ -107,6 +118,16 @@ fn codecs_and_ways_of_sampling_are_compared() {
     );
     assert!(table.contains(&told), "{table}");
     assert_eq!(results[1].noise_std, None);
+    let html = fs::read_to_string(path.join("report.html")).unwrap();
+    for part in [
+        "<td>training since ",
+        "<tr><td>learned</td>",
+        "<figure><svg",
+        "<a href=\"sigma-0.5/report.html\">",
+        "<a href=\"learned/report.html\">",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
 
     let path = dir.path().join("image");
     let recipe = tiny_recipe(&[&data_at("", &data)]);
@@ -198,6 +219,9 @@ fn heads_share_a_codec_and_continue() {
         assert!(path.join(name).join("config.toml").is_file(), "{name}");
     }
     assert!(!path.join("steps-4-1").exists());
+    let html = fs::read_to_string(path.join("report.html")).unwrap();
+    let link = "<a href=\"default-1/report.html\">";
+    assert!(html.contains("<tr><td>steps-4</td>") && html.contains(link));
     // A measurement that is lost is made again, by the same judge.
     let (saved, lost) = (judge_saved(&path), path.join("steps-4-2.json"));
     let verdict = |file: &Path| {

@@ -86,9 +86,12 @@ struct Cli {
 
 /// Environment variable by which `cargo xtask` tells the commit of the sources.
 const COMMIT: &str = "LATENTLM_COMMIT";
+/// The commit of the sources when they were built, if they lay in a repository.
+const BUILT_FROM: Option<&str> = option_env!("LATENTLM_BUILT_FROM");
 
 fn main() -> ExitCode {
-    if let Ok(commit) = std::env::var(COMMIT) {
+    let told = std::env::var(COMMIT).ok();
+    if let Some(commit) = told.or_else(|| BUILT_FROM.map(str::to_owned)) {
         latentlm_eval::name_commit(commit);
     }
     let Cli { command } = parse_typed(std::env::args_os());

@@ -99,6 +99,7 @@ impl Subject for Documents {
         let mut context = Context::open(images, options, |images| {
             Ok(ImageData::open(&images.image)?)
         })?;
+        context.report = Some(stage_vq::report);
         stage_vq::encode(&mut context)
     }
 

@@ -1,11 +1,15 @@
 //! Results of a comparison: numbers, a table, a figure.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use latentlm::core::bundle::write_atomically;
-use latentlm_eval::{Series, Verdict, bar_chart, decimals, frechet_warning, line_chart, stack};
+use latentlm_eval::{
+    ComparedSoFar, EvalError, Series, Verdict, bar_chart, decimals, frechet_warning, line_chart,
+    stack, write_comparison_report,
+};
 use latentlm_pipelines::{MetricLine, MetricsLog, Recipe, RunFolder};
-use latentlm_train::{Result, RunEnd};
+use latentlm_train::{ProgressMode, Result, RunEnd, say};
 use serde::{Deserialize, Serialize};
 
 /// Folder of the judge in that of a comparison: it is trained once for all that is measured.
@@ -267,6 +271,34 @@ pub(crate) fn write_result<R: Recipe>(
         write_atomically(&run.file(&format!("{name}.{ending}")), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// Brings the report of a comparison up to date with what is finished. One that can't be written ends no comparison.
+pub(crate) fn report<R: Recipe>(
+    run: &RunFolder<R>,
+    recipe: &R,
+    found: &ComparedSoFar<'_>,
+    progress: ProgressMode,
+) {
+    if let Err(error) = write_comparison_report(run, recipe, found) {
+        say(&format!("no report: {error}"), progress);
+    }
+}
+
+/// Writes the report of a run of a single model of speech or of a codec, whose stages are these.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub(crate) fn report_of_stages<R: Recipe>(
+    run: &RunFolder<R>,
+    recipe: &R,
+    stages: &[&str],
+) -> Result<PathBuf, EvalError> {
+    let found = ComparedSoFar {
+        stages,
+        ..ComparedSoFar::default()
+    };
+    write_comparison_report(run, recipe, &found)
 }
 
 /// The end of a run that has written a result.

@@ -1,10 +1,12 @@
 //! LatentLM and its rivals on the same data, with the same codec, steps and number of parameters.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use latentlm_eval::Judge;
-use latentlm_pipelines::{ImageData, read_all, read_evenly};
+use latentlm_eval::{ComparedSoFar, EvalError, Judge, write_comparison_report};
+use latentlm_pipelines::{ImageData, RunFolder, read_all, read_evenly};
 use latentlm_train::{
     Context, Result, RunEnd, RunOptions, TrainError, check_memory, check_parameters, encode, phases,
 };
@@ -58,6 +60,7 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
         check_parameters(largest.unwrap_or(0), &SIZES, &device)?;
         Ok(subject)
     })?;
+    context.report = Some(report::<S>);
     let ImageData { train, test } = context.data.pictures();
     if train.len() < 2 || test.len() < 2 {
         let least = "two training and two held-out pictures are the least to measure with";
@@ -86,7 +89,25 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
     let table = comparison.table() + &sample_note(samples, held_out_count);
     let figure = comparison.figure();
     write_result(&context.run, "compare", &comparison, table, figure)?;
+    context.write_report();
     Ok(end(&context.run, "compare", started))
+}
+
+/// Writes the report of a comparison: its results, if there are any yet, and what is known of each model.
+fn report<S: Subject>(
+    run: &RunFolder<S::Recipe>,
+    recipe: &S::Recipe,
+) -> Result<PathBuf, EvalError> {
+    let written = |ending: &str| fs::read_to_string(run.file(&format!("compare.{ending}")));
+    let models = S::models();
+    let mut stages: Vec<&str> = models.iter().map(|model| model.name).collect();
+    stages.push(VQ_CODEC);
+    let found = ComparedSoFar {
+        table: &written("md").unwrap_or_default(),
+        figure: &written("svg").unwrap_or_default(),
+        stages: &stages,
+    };
+    write_comparison_report(run, recipe, &found)
 }
 
 /// Trains codecs and models, one after the other. Returns whether all are finished.

@@ -5,13 +5,13 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::codec_image::NoiseKind;
-use latentlm_eval::{EvaluateOptions, ImageEvaluation, line_chart, stack};
+use latentlm_eval::{ComparedSoFar, EvaluateOptions, ImageEvaluation, line_chart, stack};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within, declare_recipe};
 use latentlm_train::{Result, RunEnd, RunOptions, phases, train_image};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::{codec_of, key_table};
-use super::result::{Column, end, sample_note, table, write_result};
+use super::result::{self, Column, end, report, sample_note, write_result};
 use super::variants::{begin, measure};
 
 /// A comparison of codecs.
@@ -111,16 +111,28 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd>
             noise_std,
             evaluation: measure(&path, &evaluate, &options)?,
         });
+        let found = ComparedSoFar {
+            table: &table(&results),
+            figure: &figure(&results),
+            stages: &[],
+        };
+        report(&folder.run, &recipe, &found, options.progress);
     }
+    let (table, figure) = (table(&results), figure(&results));
+    write_result(&folder.run, "sigma", &results, table, figure)?;
+    Ok(end(&folder.run, "sigma", started))
+}
+
+/// A row for each codec, and of how many pictures the distances are.
+fn table(results: &[SigmaResult]) -> String {
     let rows = results
         .iter()
         .map(|result| (vec![result.name.clone()], &result.evaluation));
-    let mut table = table(&["codec"], &columns(), rows);
+    let mut table = result::table(&["codec"], &columns(), rows);
     if let Some(SigmaResult { evaluation, .. }) = results.first() {
         table += &sample_note(evaluation.samples, evaluation.held_out);
     }
-    write_result(&folder.run, "sigma", &results, table, figure(&results))?;
-    Ok(end(&folder.run, "sigma", started))
+    table
 }
 
 /// Numbers of each codec: reconstruction, the same with noise, class agreement, Frechet distance.

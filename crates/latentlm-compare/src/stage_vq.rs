@@ -1,14 +1,17 @@
 //! The vector-quantized codec's stage.
 
+use std::path::PathBuf;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm::core::bundle::load_module;
 use latentlm::core::{CodecObjectiveConfig, LatentCodecConfig};
 use latentlm_baselines::{VqCodec, VqObjective};
-use latentlm_eval::perplexity;
+use latentlm_eval::{EvalError, perplexity};
 use latentlm_pipelines::{
-    HostBatch, ImageData, StageConfig, Wanted, ema_file, evenly, image_grid, read_evenly, save_png,
+    HostBatch, ImageData, RunFolder, StageConfig, Wanted, ema_file, evenly, image_grid,
+    read_evenly, save_png,
 };
 use latentlm_train::{
     Ahead, CodecSetup, CodecTask, LatentCache, Result, TrainError, Trainer, batches, each_batch,
@@ -16,6 +19,7 @@ use latentlm_train::{
 };
 
 use super::recipe::{CompareRecipe, wrong};
+use super::result::report_of_stages;
 use super::rival::{Codes, Run, numbers};
 use super::stage::select;
 
@@ -57,6 +61,17 @@ pub(crate) fn encode(context: &mut Context) -> Result<Option<Codes>> {
         Err(TrainError::Stopped) => Ok(None),
         encoded => encoded.map(|()| Some(Codes { codec, cache })),
     }
+}
+
+/// Writes the report of a run that trains this codec alone.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub(crate) fn report(
+    run: &RunFolder<CompareRecipe>,
+    recipe: &CompareRecipe,
+) -> Result<PathBuf, EvalError> {
+    report_of_stages(run, recipe, &[STAGE])
 }
 
 impl CodecTask<4> for VqTask {

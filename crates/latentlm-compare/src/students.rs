@@ -9,13 +9,13 @@ use std::time::Instant;
 use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::io_error;
-use latentlm_eval::{bar_chart, decimals, deviation, mean, stack};
+use latentlm_eval::{ComparedSoFar, bar_chart, decimals, deviation, mean, stack};
 use latentlm_pipelines::{LmConfig, PipelineError, Recipe, checked_within};
 use latentlm_train::{Result, RunEnd, RunOptions, open_run, wrong_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::seed_at;
-use super::result::{end, row, write_result};
+use super::result::{end, report, row, write_result};
 use super::stored::{store, stored};
 
 /// Measurements by name.
@@ -241,11 +241,17 @@ impl<R: HasStudent> Students<'_, R> {
             });
         }
         for place in self.config.places() {
-            for (model, result) in models.into_iter().zip(&mut results) {
+            for (index, model) in models.into_iter().enumerate() {
                 let Some(run) = self.train_and_measure(model, place, options)? else {
                     return Ok(RunEnd::Stopped);
                 };
-                result.runs.push(run);
+                results[index].runs.push(run);
+                let found = ComparedSoFar {
+                    table: &table(&results),
+                    figure: &figure(&results, R::SHOWN),
+                    stages: &[],
+                };
+                report(&folder.run, whole, &found, options.progress);
             }
             // After each pair: a comparison that is stopped or killed has the table of those before.
             let (table, drawn) = (table(&results), figure(&results, R::SHOWN));

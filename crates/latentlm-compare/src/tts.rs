@@ -13,8 +13,8 @@ use latentlm::core::bundle::write_atomically;
 use latentlm_data::Split;
 use latentlm_data::speech::SpeechDataset;
 use latentlm_eval::{
-    EvalError, EvaluateSpeechOptions, Speaker, SpeechEvaluation, SpeechJudges, evaluate_speaker,
-    evaluate_speech, unshown,
+    ComparedSoFar, EvalError, EvaluateSpeechOptions, Speaker, SpeechEvaluation, SpeechJudges,
+    evaluate_speaker, evaluate_speech, unshown,
 };
 use latentlm_pipelines::{
     PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, SpeechRecipe, TrainingData,
@@ -25,12 +25,12 @@ use latentlm_train::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::result::{end, write_result};
+use super::result::{end, report, write_result};
 use super::tts_budget::{Budget, Minutes, Texts, Utterances};
 use super::tts_counts::{SpeechCounts, step_of_codes, step_of_latentlm};
 use super::tts_recipe::CompareTtsRecipe;
 use super::tts_result::{SpeechModelResult, TtsComparison};
-use super::tts_rival::train_code_lm;
+use super::tts_rival::{self, train_code_lm};
 use super::tts_speaker::{CodeSpeaker, CodeVoice};
 use super::tts_verdict::verdicts;
 
@@ -145,6 +145,7 @@ pub fn compare_tts(
     let folder = open_run(&recipe, &options)?;
     let mut running = Running {
         minutes: Minutes::read(&options.path),
+        run: &folder.run,
         recipe: &recipe,
         judges: &judges,
         options: &options,
@@ -168,6 +169,12 @@ pub fn compare_tts(
     };
     let table = comparison.tables() + &verdicts(&comparison.models);
     let figure = comparison.figure();
+    let found = ComparedSoFar {
+        table: &table,
+        figure: &figure,
+        stages: &[],
+    };
+    report(&folder.run, &recipe, &found, options.progress);
     write_result(&folder.run, "compare", &comparison, table, figure)?;
     Ok(end(&folder.run, "compare", started))
 }
@@ -188,6 +195,7 @@ fn fingerprints(recipe: &CompareTtsRecipe, data: &SpeechData) -> Result<String> 
 
 /// A comparison that is under way.
 struct Running<'a> {
+    run: &'a RunFolder<CompareTtsRecipe>,
     recipe: &'a CompareTtsRecipe,
     judges: &'a SpeechJudges,
     options: &'a RunOptions,
@@ -202,11 +210,13 @@ impl Running<'_> {
     fn all(&mut self, entries: &[Entry]) -> Result<Option<Vec<SpeechEvaluation>>> {
         let (latentlm, rivals) = entries.split_at(self.recipe.frames_per_latent.len());
         let mut measured = Vec::with_capacity(entries.len());
+        let progress = self.options.progress;
         for (&frames, own) in self.recipe.frames_per_latent.iter().zip(latentlm) {
             let Some(evaluation) = self.latentlm(frames, own)? else {
                 return Ok(None);
             };
             measured.push(evaluation);
+            report(self.run, self.recipe, &ComparedSoFar::default(), progress);
         }
         let Some(samples) = encode_speech(self.recipe.codes(), self.options.part(CODEC))? else {
             return Ok(None);
@@ -216,6 +226,7 @@ impl Running<'_> {
                 return Ok(None);
             };
             measured.push(evaluation);
+            report(self.run, self.recipe, &ComparedSoFar::default(), progress);
         }
         Ok(Some(measured))
     }
@@ -413,7 +424,9 @@ pub fn evaluate_code_speech(
         weights: None,
         ..options.clone()
     };
-    evaluate_speaker(&run, &data, &speaker, &options, device)
+    let evaluation = evaluate_speaker(&run, &data, &speaker, &options, device)?;
+    tts_rival::report(&run, &recipe)?;
+    Ok(evaluation)
 }
 
 impl Speaker for CodeSpeaker {

@@ -1,5 +1,7 @@
 //! The stage of a codec language model of speech: codes of the codec with codebooks, in packs of utterances.
 
+use std::path::PathBuf;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_audio::Codec;
 use latentlm::core::DiffusionDraws;
@@ -7,15 +9,16 @@ use latentlm::sequence::{Document, Segment, UNTOLD};
 use latentlm::{Batch, LatentCodec, Loss, RandomStream};
 use latentlm_baselines::{CodeLm, SpokenCodes};
 use latentlm_data::speech::write_wav;
-use latentlm_eval::save_spectrograms;
+use latentlm_eval::{EvalError, save_spectrograms};
 use latentlm_pipelines::{
-    KNOWN_TEXT, SpeechData, TOKENIZER, TextVocabulary, Vocabulary, host_values,
+    KNOWN_TEXT, RunFolder, SpeechData, TOKENIZER, TextVocabulary, Vocabulary, host_values,
 };
 use latentlm_train::{
     Coding, Context, Corpus, LatentCache, Learner, LmSetup, LmTask, Result, RunOptions,
     SpokenSamples, TrainError, speech_order, train_lm,
 };
 
+use super::result::report_of_stages;
 use super::rival::Codes;
 use super::tts_recipe::CompareTtsRecipe;
 use super::tts_speaker::CodeSpeaker;
@@ -177,6 +180,17 @@ impl LmTask for CodeTask {
     }
 }
 
+/// Writes the report of a rival's run.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub(crate) fn report(
+    run: &RunFolder<CompareTtsRecipe>,
+    recipe: &CompareTtsRecipe,
+) -> Result<PathBuf, EvalError> {
+    report_of_stages(run, recipe, &[STAGE])
+}
+
 /// Trains a rival on encoded utterances, or continues. Returns whether it is finished.
 ///
 /// # Errors
@@ -189,6 +203,7 @@ pub(crate) fn train_code_lm(
     let mut context = Context::open(recipe, options, |recipe| {
         Ok(SpeechData::open(&recipe.codes())?)
     })?;
+    context.report = Some(report);
     train_lm::<CodeTask>(&mut context, |context, _| {
         let recipe = context.recipe.codes();
         let mut order = speech_order(&recipe, &samples.documents);

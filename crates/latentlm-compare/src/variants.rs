@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use burn::config::Config;
 use latentlm::core::bundle::io_error;
-use latentlm_eval::{EvaluateOptions, ImageEvaluation, Judges, deviation, evaluate_image_by, mean};
+use latentlm_eval::{
+    ComparedSoFar, EvaluateOptions, ImageEvaluation, Judges, deviation, evaluate_image_by, mean,
+};
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within};
 use latentlm_train::{
     EncodedPictures, Result, RunEnd, RunOptions, StartedRun, check_memory, encode, open_run,
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(test)]
 pub(crate) use self::tests::{check_list, measured};
 use super::recipe::seed_at;
-use super::result::{Column, JUDGE, end, rough, table, write_result};
+use super::result::{Column, JUDGE, end, report, rough, table, write_result};
 use super::stored::{store, stored};
 use super::variant::Variant;
 
@@ -284,8 +286,14 @@ impl Variants<'_> {
                 head_evaluations: head_evaluations(&self.recipe(variant, 0)?),
                 runs,
             });
-            // After each variant: a comparison that is stopped or killed has the table of those before.
             let (table, drawn) = (self.table(&results), figure(&results));
+            let found = ComparedSoFar {
+                table: &table,
+                figure: &drawn,
+                stages: &[],
+            };
+            report(&folder.run, recipe, &found, options.progress);
+            // After each variant: a comparison that is stopped or killed has the table of those before.
             write_result(&folder.run, self.name, &results, table, drawn)?;
         }
         Ok(end(&folder.run, self.name, started))

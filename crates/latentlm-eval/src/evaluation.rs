@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Device;
 use latentlm::core::bundle::write_atomically;
 use latentlm::{SampleOptions, SmallWeights, WeightBits};
 use latentlm_pipelines::{Recipe, RunFolder};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::Result;
+use crate::origin::{Work, keep_origin};
 use crate::plot::decimals;
 
 /// Name of the file of measurements in the run's folder.
@@ -179,10 +181,15 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Writes `evaluation.json` into the run's folder.
-pub(crate) fn write<R: Recipe>(run: &RunFolder<R>, evaluation: &impl Serialize) -> Result<()> {
+/// Writes `evaluation.json` into the run's folder, and keeps there where it was measured.
+pub(crate) fn write<R: Recipe>(
+    run: &RunFolder<R>,
+    evaluation: &impl Serialize,
+    device: &Device,
+) -> Result<()> {
     let json = serde_json::to_vec_pretty(evaluation).unwrap_or_default();
-    Ok(write_atomically(&run.file(FILE), &json)?)
+    write_atomically(&run.file(FILE), &json)?;
+    keep_origin(run.path(), Work::Evaluation, [device])
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use latentlm_pipelines::{
 
 use crate::error::Result;
 use crate::evaluation::{self, measures};
-use crate::origin::origin;
+use crate::origin::{kept, origin};
 use crate::plot::{Series, escape, line_chart};
 
 /// Number of skipped recordings or pictures in a report. The run's own list has all of them.
@@ -57,6 +57,41 @@ pub fn write_speech_report(
     write_stages(run, recipe, "Held-out texts", decoded)
 }
 
+/// Results of a comparison that is under way or finished, for its report.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ComparedSoFar<'a> {
+    /// Tables in Markdown, each row on a line; empty before the first result.
+    pub table: &'a str,
+    /// The figure, as SVG; empty before the first result.
+    pub figure: &'a str,
+    /// Names of the stages of its own run, if it trains models itself.
+    pub stages: &'a [&'a str],
+}
+
+/// Writes the report of a comparison: results so far, samples and curves of the models that it trains itself, and links
+/// to the reports of the runs in its folder.
+///
+/// # Errors
+/// If the log can't be read or the report can't be written.
+pub fn write_comparison_report<R: Recipe>(
+    run: &RunFolder<R>,
+    recipe: &R,
+    found: &ComparedSoFar<'_>,
+) -> Result<PathBuf> {
+    let mut page = Page::begin(run.path())?;
+    if !found.table.is_empty() {
+        page.heading("Results of what is finished");
+        page.markdown(found.table);
+        page.html += &format!("<figure>{}</figure>", found.figure);
+    }
+    for stage in found.stages {
+        page.samples(stage, DRAWN, &format!("{stage}-step-"));
+        page.curves(stage, stage);
+    }
+    page.runs_within();
+    page.end(recipe)
+}
+
 /// Writes the report of a run of two stages from the files in its folder. This also works during training:
 /// samples, evaluation and second stage may be missing. `drawn` is the heading of the language
 /// model's samples, `decoded` the heading of the codec's reconstructions.
@@ -98,10 +133,16 @@ impl<'a> Page<'a> {
                  <h1>{title}</h1>"
             ),
             folder,
-            lines: MetricsLog::read(&folder.join("metrics.jsonl"))?,
+            lines: Vec::new(),
         };
+        let log = folder.join("metrics.jsonl");
+        // A comparison whose models are runs of their own has none.
+        if log.exists() {
+            page.lines = MetricsLog::read(&log)?;
+        }
         let json = fs::read_to_string(folder.join(evaluation::FILE)).unwrap_or_default();
         page.table("This page", origin());
+        page.table("Where it was trained and evaluated", kept(folder));
         let rows = measures(&json).into_iter().map(|measure| {
             let value = format!("{} {}", measure.value, measure.unit);
             let value = value.trim_end().to_owned();
@@ -127,6 +168,49 @@ impl<'a> Page<'a> {
             self.html += &format!("<tr>{}</tr>", cells.concat());
         }
         self.html += "</table>";
+    }
+
+    /// Adds tables and lines in Markdown, as comparisons write them.
+    fn markdown(&mut self, text: &str) {
+        let mut in_table = false;
+        for line in text.lines() {
+            let cells = line.strip_prefix("| ");
+            let cells = cells.and_then(|cells| cells.strip_suffix(" |"));
+            if line.starts_with("|---") {
+                continue;
+            }
+            if cells.is_some() != in_table {
+                self.html += if in_table { "</table>" } else { "<table>" };
+                in_table = !in_table;
+            }
+            if let Some(cells) = cells {
+                let cells = cells.split(" | ").map(|cell| escape(cell.trim()));
+                let cells: String = cells.map(|cell| format!("<td>{cell}</td>")).collect();
+                self.html += &format!("<tr>{cells}</tr>");
+            } else if !line.is_empty() {
+                self.html += &format!("<p>{}</p>", escape(line));
+            }
+        }
+        if in_table {
+            self.html += "</table>";
+        }
+    }
+
+    /// Adds links to the reports of the runs in the run's folder, if there are any.
+    fn runs_within(&mut self) {
+        let entries = fs::read_dir(self.folder).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.collect();
+        names.retain(|name| self.folder.join(name).join("report.html").is_file());
+        names.sort();
+        if names.is_empty() {
+            return;
+        }
+        self.heading("Runs");
+        for name in names {
+            let name = escape(&name);
+            self.html += &format!("<p><a href=\"{name}/report.html\">{name}</a></p>");
+        }
     }
 
     /// Adds a link to a file of the run's folder, if it is there.
@@ -276,6 +360,65 @@ mod tests {
             assert_eq!(html.matches("<h2>").count(), 3, "{html}");
             assert!(html.contains("<h2>Recipe</h2>"));
         }
+    }
+
+    /// Machine and commit of the training stay, whoever writes the page.
+    #[test]
+    fn a_report_tells_where_the_run_was_trained_and_evaluated() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("metrics.jsonl"), "").unwrap();
+        let line = |work: &str, machine: &str| {
+            format!(
+                "{{\"work\":\"{work}\",\"time\":\"2025-01-02 03:04:05 UTC\",\"machine\":\"{machine}\",\
+                 \"device\":\"a card\",\"version\":\"latentlm 1, commit abc\"}}\n"
+            )
+        };
+        let lines = line("training", "A & B") + &line("evaluation", "C");
+        fs::write(dir.path().join("origins.jsonl"), lines).unwrap();
+        let page = Page::begin(dir.path()).unwrap();
+        for (work, machine) in [("training since", "A &amp; B"), ("evaluation of", "C")] {
+            let row = format!(
+                "<tr><td>{work} 2025-01-02 03:04:05 UTC</td><td>{machine}</td><td>a card</td>\
+                 <td>latentlm 1, commit abc</td></tr>"
+            );
+            assert!(page.html.contains(&row), "{}", page.html);
+        }
+    }
+
+    /// Of a comparison whose models are runs of their own, and that has no log.
+    #[test]
+    fn a_comparison_has_a_report_of_what_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = ImageRecipe::default();
+        let run = RunFolder::create(&dir.path().join("r"), &recipe).unwrap();
+        for name in ["a-1", "b-1"] {
+            fs::create_dir(run.file(name)).unwrap();
+        }
+        fs::write(run.file("a-1/report.html"), "x").unwrap();
+        let found = ComparedSoFar {
+            table: "| model | speed |\n|---|---|\n| a | 0.5 |\n|  | 2 |\n\nOf <4> pictures.\n\n| b |\n",
+            figure: "<svg></svg>",
+            stages: &["lm"],
+        };
+        let path = write_comparison_report(&run, &recipe, &found).unwrap();
+        let html = fs::read_to_string(path).unwrap();
+        let tables = "<table><tr><td>model</td><td>speed</td></tr><tr><td>a</td><td>0.5</td></tr>\
+                      <tr><td></td><td>2</td></tr></table><p>Of &lt;4&gt; pictures.</p>\
+                      <table><tr><td>b</td></tr></table><figure><svg></svg></figure>";
+        assert!(html.contains(tables), "{html}");
+        let link = "<a href=\"a-1/report.html\">a-1</a>";
+        assert!(html.contains(link) && !html.contains("b-1"), "{html}");
+        // Before the first result, and with a model of its own.
+        let line = "{\"stage\": \"lm\", \"step\": 1, \"frechet_distance\": 30.5}\n";
+        fs::write(run.file("metrics.jsonl"), line).unwrap();
+        let found = ComparedSoFar {
+            stages: &["lm"],
+            ..ComparedSoFar::default()
+        };
+        let path = write_comparison_report(&run, &recipe, &found).unwrap();
+        let html = fs::read_to_string(path).unwrap();
+        assert!(!html.contains("Results of") && html.contains("<h2>lm</h2>"));
+        assert!(html.contains("<figcaption>Frechet distance of drawn pictures"));
     }
 
     /// A GIF plays where a PNG stands.

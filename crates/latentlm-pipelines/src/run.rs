@@ -8,6 +8,7 @@
 //! metrics.jsonl  samples/  report.html
 //! data.txt  weights.txt           what it is trained on, and weights that it takes from elsewhere, with hashes
 //! skipped.txt                     what was left out, if anything was
+//! origins.jsonl                   where and by which version it was trained and evaluated
 //! .lock                           held by the process that trains here
 //! ```
 
@@ -31,7 +32,13 @@ use crate::recipe::Recipe;
 /// Checkpoints of a stage that are kept.
 const KEPT: usize = 2;
 /// Files that a run has before its first log record.
-const BEGINNING: [&str; 4] = ["config.toml", "data.txt", "weights.txt", "skipped.txt"];
+const BEGINNING: [&str; 5] = [
+    "config.toml",
+    "data.txt",
+    "weights.txt",
+    "skipped.txt",
+    "origins.jsonl",
+];
 /// The folder that runs lie in unless a user names another.
 const RUNS: &str = "runs";
 

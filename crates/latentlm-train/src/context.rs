@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use latentlm_data::{LeftOut, Skipped};
-use latentlm_eval::EvalError;
+use latentlm_eval::{EvalError, Work, keep_origin};
 use latentlm_pipelines::{
     BegunStage, ChangedKey, Inventory, Manifest, MetricsLog, PipelineError, Recipe, RunFolder,
     TrainingData, changed_keys,
@@ -112,6 +112,12 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
             options,
             _started: started,
         };
+        let kept = keep_origin(
+            context.run.path(),
+            Work::Training,
+            context.options.devices(),
+        );
+        notes.extend(untold(kept));
         for note in notes {
             context.note(&note);
         }
@@ -227,10 +233,19 @@ impl<R> Drop for StartedRun<R> {
 pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<StartedRun<R>> {
     let started = StartedRun::open(recipe, options)?;
     started.run.set_recipe(recipe)?;
-    for note in &started.notes {
+    let mut notes = started.notes.clone();
+    let kept = keep_origin(&options.path, Work::Training, options.devices());
+    notes.extend(untold(kept));
+    for note in &notes {
         progress::say(note, options.progress);
     }
     Ok(started)
+}
+
+/// The note for a report that will not say where the run was trained: no reason to end it.
+fn untold(kept: Result<(), EvalError>) -> Option<String> {
+    let error = kept.err()?;
+    Some(format!("the report will not tell of this machine: {error}"))
 }
 
 /// The locked folder of a run that continues. What a user should know goes to `notes`.

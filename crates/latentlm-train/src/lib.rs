@@ -76,7 +76,7 @@ pub use memory::{Demand, Demanding, check as check_memory, check_parameters};
 pub use mllm::{mllm_setup, train_mllm, train_mllm_with};
 pub use optimize::{StepReport, Trainer};
 pub use options::{ProgressMode, RunOptions};
-pub use progress::{minutes, phases, reading};
+pub use progress::{minutes, phases, reading, say};
 pub use shard::Shard;
 pub use speech::*;
 pub use spread::{DataParallel, ToDevice};

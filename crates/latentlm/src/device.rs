@@ -201,6 +201,22 @@ pub fn device_names(name: &str) -> Result<Vec<String>, DeviceError> {
     }
 }
 
+/// Name of what computes on a device, such as that of a graphics card; `the processor` if it is none that has a name.
+pub fn adapter_name(device: &Device) -> String {
+    identity(device).unwrap_or_else(|| "the processor".into())
+}
+
+#[cfg(any(feature = "wgpu", feature = "cuda"))]
+fn identity(device: &Device) -> Option<String> {
+    let identity = quietly(|| device.identity()).flatten()?;
+    Some(identity.name)
+}
+
+#[cfg(not(any(feature = "wgpu", feature = "cuda")))]
+fn identity(_device: &Device) -> Option<String> {
+    None
+}
+
 #[cfg(feature = "wgpu")]
 fn wgpu_adapters() -> Result<Vec<String>, DeviceError> {
     Ok(names(burn::tensor::DeviceType::Wgpu))
@@ -286,6 +302,10 @@ mod tests {
             );
         }
         assert_eq!(device_names("cpu").unwrap().len(), 1);
+        let (first, others) = devices("cpu,cpu").unwrap();
+        for device in [&first, &others[0]] {
+            assert_eq!(adapter_name(device), "the processor");
+        }
     }
 
     #[test]

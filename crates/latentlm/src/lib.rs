@@ -48,7 +48,7 @@ mod text_sampling;
 mod weights;
 
 pub use config::{LatentLmConfig, Modality};
-pub use device::{DeviceError, device, device_names, devices};
+pub use device::{DeviceError, adapter_name, device, device_names, devices};
 pub use generate::{
     Continuation, GenerateOptions, LatentStream, Piece, Prompt, SpeechFrame, SpeechPrompt,
     SpeechStream,

@@ -127,6 +127,13 @@ fn speech_is_compared() {
     }
     let figure = fs::read_to_string(run.join("compare.svg")).unwrap();
     assert!(figure.contains("rival-2") && !figure.contains("NaN"));
+    let html = fs::read_to_string(run.join("report.html")).unwrap();
+    for run in ["latentlm-37.5", "latentlm-18.75", "rival-1", "rival-2"] {
+        let link = format!("<a href=\"{run}/report.html\">{run}</a>");
+        assert!(html.contains(&link), "{link}");
+    }
+    let html = fs::read_to_string(run.join("rival-1/report.html")).unwrap();
+    assert!(html.contains("<td>evaluation of ") && html.contains("<td>hard without end"));
     let kept = ["checkpoints/lm/step-2/model.safetensors", "measured.json"];
     let written = || {
         kept.map(|file| {

@@ -181,9 +181,12 @@ fn pictures_are_measured_in_a_table_and_in_json() {
     // Structural similarity needs pictures of 11 pixels a side.
     let silent = ["--progress", "silent", "codec.image_size=16"];
     succeed(&mut pictures::train(dir, &silent));
+    trained_elsewhere(dir);
     let measure = |more: &[&str]| {
         let words = [&["eval-image", "--samples", "4"][..], more].concat();
-        let output = latentlm(dir, &words).output().unwrap();
+        let mut command = latentlm(dir, &words);
+        // As if it was not started by `cargo xtask`.
+        let output = command.env_remove("LATENTLM_COMMIT").output().unwrap();
         let (code, told) = said(&output);
         assert_eq!(code, Some(0), "{told}");
         for phase in [
@@ -218,6 +221,35 @@ fn pictures_are_measured_in_a_table_and_in_json() {
         assert!(
             lines.iter().any(|line| line.starts_with(&row)),
             "{row}: {table}"
+        );
+    }
+    the_report_tells_of_both_machines(dir);
+}
+
+/// As if the run had been trained on another machine.
+fn trained_elsewhere(dir: &Path) {
+    let file = dir.join("runs/mnist/origins.jsonl");
+    let line = fs::read_to_string(&file).unwrap();
+    let mut origin: serde_json::Value = serde_json::from_str(&line).unwrap();
+    origin["machine"] = "a machine elsewhere".into();
+    fs::write(&file, format!("{origin}\n")).unwrap();
+}
+
+/// That of the training stays; of two evaluations the last is told.
+fn the_report_tells_of_both_machines(dir: &Path) {
+    let html = fs::read_to_string(dir.join("runs/mnist/report.html")).unwrap();
+    for part in [
+        "<td>training since ",
+        " UTC</td><td>a machine elsewhere</td><td>the processor</td><td>latentlm ",
+    ] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    assert_eq!(html.matches("<td>evaluation of ").count(), 1);
+    assert_eq!(html.matches("a machine elsewhere").count(), 1);
+    if let Some(commit) = option_env!("LATENTLM_BUILT_FROM") {
+        assert!(
+            html.contains(&format!(", commit {commit}</td>")),
+            "{commit}"
         );
     }
 }

@@ -202,7 +202,7 @@ pub fn evaluate_image_by(
         samples_per_second: labels.len() as f64 / seconds,
         held_out: test.len(),
     };
-    evaluation::write(&run, &evaluation)?;
+    evaluation::write(&run, &evaluation, device)?;
     write_image_report(&run, &recipe)?;
     Ok(evaluation)
 }

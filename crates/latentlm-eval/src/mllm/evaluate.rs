@@ -191,7 +191,7 @@ pub fn evaluate_mllm(
         pictures_per_second: count / (train.drawn_s + test.drawn_s),
         captions_per_second: count / (train.captioned_s + test.captioned_s),
     };
-    evaluation::write(&run, &evaluation)?;
+    evaluation::write(&run, &evaluation, device)?;
     write_mllm_report(&run, &recipe)?;
     Ok(evaluation)
 }

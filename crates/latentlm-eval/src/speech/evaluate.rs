@@ -104,7 +104,7 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
     evaluation.put("texts_said", evaluation.said as f64);
     evaluation.put("texts_refused", evaluation.refused as f64);
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
-    evaluation::write(run, &evaluation.results)?;
+    evaluation::write(run, &evaluation.results, device)?;
     Ok(evaluation.results)
 }
 

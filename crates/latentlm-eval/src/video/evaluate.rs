@@ -129,7 +129,7 @@ pub fn evaluate_video(
         digits,
         frame_changes: options.samples * (pipeline.frames() - 1),
     };
-    evaluation::write(&run, &evaluation)?;
+    evaluation::write(&run, &evaluation, device)?;
     write_video_report(&run, &recipe)?;
     Ok(evaluation)
 }
