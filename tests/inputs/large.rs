@@ -48,8 +48,8 @@ const CORPUS_PARTS: usize = 4;
 /// A reader, by the name of its fuzz target, and the contents of a file.
 type Large = (&'static str, fn() -> Vec<u8>);
 
-/// Many short records, and few long ones.
-const LARGE: [Large; 15] = [
+/// Many short records, and few long ones; JSON and headers of as many values as are read, and of more.
+const LARGE: [Large; 24] = [
     ("pictures-jsonl", || b"{}\n".repeat(499_999)),
     ("pictures-jsonl", || b"{}\n".repeat(3_000_000)),
     ("pictures-jsonl", || {
@@ -76,6 +76,17 @@ const LARGE: [Large; 15] = [
     ("text", || b"a\n\n".repeat(16_000_001)),
     ("sentences", || vec![b'a'; 30_000_000]),
     ("tokenizer", many_tokens),
+    ("tokenizer", || objects("{\"normalizer\":[", 499_900, "]}")),
+    ("published-config", || objects("{\"x\":[", 49_900, "]}")),
+    ("published-config", || objects("{\"x\":[", 4_700_000, "]}")),
+    ("published-index", || {
+        objects("{\"weight_map\":[", 49_900, "]}")
+    }),
+    ("manifest", unknown_keys),
+    ("script", || objects("[", 99_900, "]")),
+    ("latents", many_tensors),
+    ("published-weights", many_tensors),
+    ("weights", many_tensors),
 ];
 
 /// Recordings of the part of that table.
@@ -217,6 +228,37 @@ fn many_tokens() -> Vec<u8> {
     }
     json.push_str("}}}");
     json.into_bytes()
+}
+
+/// A list of objects between the beginning and the end of a JSON text. In memory, each takes a hundred times its text.
+fn objects(begin: &str, count: usize, end: &str) -> Vec<u8> {
+    format!("{begin}{}0{end}", "{\"\":0},".repeat(count)).into_bytes()
+}
+
+/// A manifest whose recipe has keys that no recipe has.
+fn unknown_keys() -> Vec<u8> {
+    let mut json = String::from("{\"recipe\":{\"lm\":{");
+    for index in 0..249_900 {
+        write!(json, "\"{index:x}\":0,").expect("memory");
+    }
+    json.push_str("\"\":0}}}");
+    json.into_bytes()
+}
+
+/// The header of a safetensors file of as many tensors as are read, without numbers.
+fn many_tensors() -> Vec<u8> {
+    let mut header = String::from("{");
+    for index in 0..95_000 {
+        let comma = if index == 0 { "" } else { "," };
+        write!(
+            header,
+            "{comma}\"{index:x}\":{{\"dtype\":\"U8\",\"shape\":[1,0],\"data_offsets\":[0,0]}}"
+        )
+        .expect("memory");
+    }
+    header.push('}');
+    let length = (header.len() as u64).to_le_bytes();
+    [length.as_slice(), header.as_bytes()].concat()
 }
 
 /// Does nothing unless [`CHILD`] is set.

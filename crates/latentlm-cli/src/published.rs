@@ -1,10 +1,12 @@
 //! Shared code of the commands of published models: files beside the weights, and seeds.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 use anyhow::{Result, anyhow, ensure};
+use latentlm::core::bounds::check_values;
 use latentlm::core::disk::text_within;
 use latentlm_args::{HeadNumbers, WeightNumbers, tell};
 use latentlm_data::{DataError, TextTokenizer};
@@ -14,8 +16,10 @@ use serde_json::Value;
 /// Samples per second of all published models.
 pub(crate) const RATE_HZ: u32 = 24_000;
 
-/// Largest size of a script or settings in bytes. JSON takes many times as much memory.
+/// Largest size of a script or settings in bytes.
 const MOST_BYTES: u64 = 16 << 20;
+/// Most values of settings in JSON, which take many times the memory of their text.
+const MOST_VALUES: usize = 100_000;
 
 /// Reads a text file.
 pub(crate) fn read(path: &Path) -> Result<String, DataError> {
@@ -33,8 +37,10 @@ pub(crate) fn generation(folder: &Path) -> Result<Value> {
     if !path.exists() {
         return Ok(Value::Null);
     }
-    let parsed = serde_json::from_str(&read(&path)?);
-    parsed.map_err(|error| anyhow!("{}: {error}", path.display()))
+    let text = read(&path)?;
+    let wrong = |error: &dyn Display| anyhow!("{}: {error}", path.display());
+    check_values(text.as_bytes(), MOST_VALUES).map_err(|error| wrong(&error))?;
+    serde_json::from_str(&text).map_err(|error| wrong(&error))
 }
 
 /// The vocabulary of a model's folder or GGUF file, or the one that was given.
@@ -108,6 +114,20 @@ pub(crate) fn seed(given: Option<u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_of_too_many_values_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("generation_config.json");
+        assert_eq!(generation(dir.path()).unwrap(), Value::Null);
+        let list = |count: usize| format!("[{}0]", "0,".repeat(count));
+        std::fs::write(&path, list(MOST_VALUES)).unwrap();
+        let message = generation(dir.path()).unwrap_err().to_string();
+        let part = "generation_config.json: has 100002 values";
+        assert!(message.contains(part), "{message}");
+        std::fs::write(&path, list(1)).unwrap();
+        assert_eq!(generation(dir.path()).unwrap()[1], 0);
+    }
 
     #[test]
     fn one_choice_of_weights_holds_for_the_whole_model() {

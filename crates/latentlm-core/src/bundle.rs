@@ -9,6 +9,7 @@ use burn::store::{
     ApplyError, ApplyResult, KeyRemapper, ModuleSnapshot, SafetensorsStore, SafetensorsStoreError,
 };
 
+use crate::bounds::{HeaderError, check_header, check_header_of};
 use crate::disk::{self, Change};
 use crate::finite::is_finite;
 
@@ -32,6 +33,14 @@ pub enum BundleError {
         path: PathBuf,
         /// The cause.
         source: SafetensorsStoreError,
+    },
+    /// A weights file whose header asks for too much memory.
+    #[error("cannot read {path}: its header {source}")]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: HeaderError,
     },
     /// A weights file that is smaller than the model that is to be loaded from it.
     #[error(
@@ -153,6 +162,7 @@ pub fn load_renamed<M: Module>(
     names: KeyRemapper,
 ) -> Result<M, BundleError> {
     File::open(path).map_err(io_error("read", path))?;
+    check_header_of(path).map_err(header_error(path))?;
     load(module, SafetensorsStore::from_file(path), path, names)
 }
 
@@ -178,12 +188,19 @@ pub fn load_renamed_from_bytes<M: Module>(
     name: &Path,
     names: KeyRemapper,
 ) -> Result<M, BundleError> {
+    check_header(&bytes).map_err(header_error(name))?;
     load(
         module,
         SafetensorsStore::from_bytes(Some(bytes)),
         name,
         names,
     )
+}
+
+/// A function that turns an error of a header into one that names the file.
+fn header_error(path: &Path) -> impl FnOnce(HeaderError) -> BundleError {
+    let path = path.to_owned();
+    move |source| BundleError::Header { path, source }
 }
 
 fn load<M: Module>(
@@ -418,6 +435,7 @@ mod tests {
     use burn::tensor::Device;
 
     use crate::RandomStream;
+    use crate::bounds::MOST_HEADER_VALUES;
 
     /// A layer with weights of a seed. Burn's own weights come from a generator that all tests share.
     fn linear(seed: u64, input: usize, output: usize) -> Linear {
@@ -441,6 +459,25 @@ mod tests {
         let bytes = fs::read(&path).unwrap();
         let loaded = load_module_from_bytes(linear(3, 3, 5), bytes, &path).unwrap();
         assert_eq!(saved.weight.to_data(), loaded.weight.to_data());
+    }
+
+    /// From its file and from memory.
+    #[test]
+    fn a_header_of_too_many_values_is_refused_before_it_is_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.safetensors");
+        let header = b",".repeat(MOST_HEADER_VALUES + 1);
+        let length = (header.len() as u64).to_le_bytes();
+        let bytes = [length.as_slice(), &header].concat();
+        fs::write(&path, &bytes).unwrap();
+        let expected = format!("cannot read {}: its header has 2000001 v", path.display());
+        for loaded in [
+            load_module(linear(1, 3, 5), &path),
+            load_module_from_bytes(linear(1, 3, 5), bytes, &path),
+        ] {
+            let message = loaded.unwrap_err().to_string();
+            assert!(message.starts_with(&expected), "{message}");
+        }
     }
 
     #[test]

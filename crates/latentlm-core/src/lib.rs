@@ -42,6 +42,7 @@
 
 mod adversarial;
 mod backbone;
+pub mod bounds;
 pub mod bundle;
 mod codec;
 #[cfg(feature = "conformance")]

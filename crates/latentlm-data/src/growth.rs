@@ -2,6 +2,7 @@
 //! for thirty doublings of a text. So each step of the tokenizer is run on its own, and only if its output
 //! is sure to stay within the limit.
 
+use latentlm_core::bounds::check_values;
 use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::{
@@ -16,25 +17,9 @@ pub(crate) const MORE: &str = "text.max_tokenizer_mb of a recipe allows more";
 /// Largest number of parts of a post-processing template. Published templates have two or three.
 const TEMPLATE_PARTS: usize = 64;
 
-/// Checks that a JSON text has at most `most` values, before any of them takes memory: that is many times the memory
-/// of its text. What is no JSON is reported by others.
-pub(crate) fn check_values(json: &[u8], most: usize) -> Result<(), String> {
-    let (mut values, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b',' | b':' if !in_string => values += 1,
-            _ => {}
-        }
-    }
-    if values > most {
-        return Err(format!(
-            "has {values} values, more than the {most} that are read; {MORE}"
-        ));
-    }
-    Ok(())
+/// Checks that a `tokenizer.json` has at most `most` values, as [`check_values`] counts them.
+pub(crate) fn check_size(json: &[u8], most: usize) -> Result<(), String> {
+    check_values(json, most).map_err(|error| format!("{error}; {MORE}"))
 }
 
 /// The parts of a `tokenizer.json` that the library runs on the file's own tokens while it loads it.
@@ -56,7 +41,7 @@ struct Added {
 
 impl Parts {
     /// Checks that loading the file is safe: the library normalizes all added tokens then.
-    pub(crate) fn check(&self, most: usize) -> Result<(), String> {
+    pub(crate) fn check(self, most: usize) -> Result<(), String> {
         let parts = template_parts(&self.post_processor);
         if parts > TEMPLATE_PARTS {
             return Err(format!(
@@ -64,8 +49,7 @@ impl Parts {
             ));
         }
         // An invalid normalizer is reported by the library itself.
-        let normalizer: Result<NormalizerWrapper, _> =
-            serde_json::from_value(self.normalizer.clone());
+        let normalizer: Result<NormalizerWrapper, _> = serde_json::from_value(self.normalizer);
         let Ok(normalizer) = normalizer else {
             return Ok(());
         };
@@ -264,17 +248,21 @@ fn decode(
 mod tests {
     use super::*;
 
-    /// Commas and colons within strings are no values.
     #[test]
-    fn values_are_counted_before_they_take_memory() {
+    fn a_tokenizer_of_too_many_values_names_the_key() {
         let list = |count: usize| format!("[{}0]", "0,".repeat(count));
-        check_values(list(50).as_bytes(), 50).unwrap();
-        let told = check_values(list(51).as_bytes(), 50).unwrap_err();
-        assert_eq!(
-            told,
-            "has 51 values, more than the 50 that are read; text.max_tokenizer_mb of a recipe allows more"
-        );
-        let text = format!("[\"\\\"{}\", 1]", ",:".repeat(50));
-        check_values(text.as_bytes(), 50).unwrap();
+        check_size(list(48).as_bytes(), 50).unwrap();
+        let told = check_size(list(49).as_bytes(), 50).unwrap_err();
+        let (count, key) = told.split_once("; ").unwrap();
+        assert!(count.starts_with("has 51 values"), "{told}");
+        assert_eq!(key, "text.max_tokenizer_mb of a recipe allows more");
+    }
+
+    /// What is checked of a file takes no more memory while the library reads all of it.
+    #[test]
+    fn objects_of_a_normalizer_count_as_the_memory_that_they_take() {
+        let json = format!("{{\"normalizer\": [{}0]}}", "{\"\":0},".repeat(100));
+        let told = check_size(json.as_bytes(), 1000).unwrap_err();
+        assert!(told.starts_with("has 1011 values"), "{told}");
     }
 }

@@ -38,7 +38,7 @@ pub struct TextLimits {
     /// Largest size of a `tokenizer.json` in bytes.
     pub file_bytes: u64,
     /// Largest number of values in it: in memory a value is many times larger than its text. A token takes two, a
-    /// merge at most three.
+    /// merge at most four; an object takes eight besides its entries.
     pub values: usize,
     /// Upper bound of all token ids (exclusive).
     pub vocabulary: usize,
@@ -47,7 +47,8 @@ pub struct TextLimits {
 }
 
 impl Default for TextLimits {
-    /// More than any published tokenizer needs: 64 MiB with room for a million tokens and merges, texts of 16 MiB.
+    /// More than any published tokenizer needs: 64 MiB with room for a million tokens and 750,000 merges, texts of
+    /// 16 MiB.
     fn default() -> Self {
         Self::of_megabytes(Self::default_megabytes())
     }
@@ -281,7 +282,7 @@ impl TextTokenizer {
 
 /// Parses and checks a tokenizer file. Called inside [`caught`], because the library may panic.
 fn parse(bytes: &[u8], limits: TextLimits) -> Result<TextTokenizer, String> {
-    growth::check_values(bytes, limits.values)?;
+    growth::check_size(bytes, limits.values)?;
     let parts: Parts = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     parts.check(limits.text_bytes)?;
     let mut inner = Tokenizer::from_bytes(bytes).map_err(|error| error.to_string())?;

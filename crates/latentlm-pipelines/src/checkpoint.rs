@@ -13,7 +13,7 @@ use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
 use crate::error::{PipelineError, Result};
 use crate::integrity::{FileSums, MANIFEST, Wanted, sum, sum_of, unchecked};
-use crate::manifest::{AnyManifest, Manifest};
+use crate::manifest::{AnyManifest, Manifest, manifest_bytes, parsed};
 use crate::recipe::Recipe;
 use crate::run::{Found, RunFolder};
 
@@ -67,7 +67,7 @@ impl Checkpoint {
         };
         // A manifest that can't be read is an error of `manifest`.
         let json = checkpoint.bytes(MANIFEST).ok();
-        let manifest = json.and_then(|json| serde_json::from_slice::<AnyManifest>(&json).ok());
+        let manifest: Option<AnyManifest> = json.and_then(|json| parsed(&json).ok());
         match manifest.map(|manifest| manifest.files) {
             Some(sums) if sums.is_empty() => checkpoint.notes.push(unchecked(&name)),
             Some(sums) => checkpoint.sums = sums,
@@ -243,6 +243,7 @@ impl Checkpoint {
     fn bytes(&self, file: &str) -> Result<Vec<u8>> {
         let path = self.path(file);
         let bytes = match &self.source {
+            Source::Folder(folder) if file == MANIFEST => manifest_bytes(folder),
             Source::Folder(_) => fs::read(&path),
             Source::Memory(files) => files.get(file).cloned().ok_or_else(not_among),
         };

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use latentlm::core::bounds::check_values;
 use latentlm_data::{DataError, normal_text, plain_word};
 use latentlm_keys::escaped;
 use serde::{Deserialize, Serialize};
 
 /// Largest vocabulary that is kept. With more words than this, an unknown word is nothing unusual.
 const MOST_WORDS: usize = 200_000;
+/// Most values that are read: of all these words and of all characters that there are.
+const MOST_VALUES: usize = 2_000_000;
 /// Largest number of characters or words that are printed; the rest is only counted.
 const NAMED: usize = 20;
 
@@ -88,9 +91,12 @@ impl KnownText {
     /// # Errors
     /// If the text has another form.
     pub fn from_json(json: &str) -> Result<Self, DataError> {
-        serde_json::from_str(json).map_err(|error| DataError::Text {
-            reason: format!("cannot read what was trained on: {error}"),
-        })
+        let unread = |reason: String| DataError::Text {
+            reason: format!("cannot read what was trained on: {reason}"),
+        };
+        check_values(json.as_bytes(), MOST_VALUES)
+            .map_err(|error| unread(format!("it {error}")))?;
+        serde_json::from_str(json).map_err(|error| unread(error.to_string()))
     }
 }
 
@@ -177,6 +183,9 @@ mod tests {
         let json = known.to_json().unwrap();
         assert_eq!(KnownText::from_json(&json).unwrap(), known);
         assert!(KnownText::from_json("{}").is_err());
+        let list = format!("[{}0]", "0,".repeat(MOST_VALUES));
+        let told = KnownText::from_json(&list).unwrap_err().to_string();
+        assert!(told.contains("it has 2000002 values"), "{told}");
         let many = (0..=MOST_WORDS).map(|number| format!("a{number}"));
         let many = KnownText::of(many);
         let unheard = many.unheard(["zebra a1"]);

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
+/// Largest size of a record in bytes. In memory it takes many times as much; records have some hundred.
+const MOST_LINE_BYTES: usize = 1 << 20;
+
 /// One record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricLine {
@@ -50,8 +53,8 @@ impl MetricsLog {
         let old = lines_of(&self.path)?;
         let mut text = String::new();
         for line in old.lines() {
-            let record = serde_json::from_str::<MetricLine>(line);
-            if record.is_ok_and(|record| record.stage != stage || record.step <= step) {
+            let record = record(line.as_bytes());
+            if record.is_some_and(|record| record.stage != stage || record.step <= step) {
                 // The text of the line: a number that is parsed and written again could change in its last
                 // digit.
                 text.extend([line, "\n"]);
@@ -85,9 +88,17 @@ impl MetricsLog {
     /// If the file can't be read.
     pub fn read(path: &Path) -> Result<Vec<MetricLine>> {
         let text = lines_of(path)?;
-        let records = text.lines().filter_map(|l| serde_json::from_str(l).ok());
+        let records = text.lines().filter_map(|line| record(line.as_bytes()));
         Ok(records.collect())
     }
+}
+
+/// The record of a line, if it is one.
+pub(crate) fn record(line: &[u8]) -> Option<MetricLine> {
+    if line.len() > MOST_LINE_BYTES {
+        return None;
+    }
+    serde_json::from_slice(line).ok()
 }
 
 /// The text of a log. A damaged byte spoils its line, not the log.
@@ -133,6 +144,18 @@ mod tests {
         );
         assert_eq!(lines.len(), 7);
         assert_eq!(series(&lines, "codec", "loss"), [], "no number is null");
+    }
+
+    /// Parsed, it would take many times its size.
+    #[test]
+    fn a_line_that_is_longer_than_any_record_is_none() {
+        let line = |count: usize| {
+            let values = "\"a\":0,".repeat(count);
+            format!("{{\"stage\":\"lm\",\"step\":1,{values}\"loss\":0.5}}")
+        };
+        let read = record(line(100_000).as_bytes()).unwrap();
+        assert_eq!(read.values["loss"], Some(0.5));
+        assert_eq!(record(line(200_000).as_bytes()), None);
     }
 
     #[test]

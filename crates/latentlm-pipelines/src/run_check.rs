@@ -1,19 +1,23 @@
 //! Checks the files of a run: its checkpoints, and those beside them.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::io_error;
+use latentlm::core::disk::text_within;
 use latentlm_keys::{RunKind, Table, Value};
 
 use crate::changed::changed_keys;
 use crate::error::Result;
 use crate::integrity::{MANIFEST, Wanted, damage, misplaced};
 use crate::inventory::Inventory;
-use crate::manifest::{AnyManifest, Manifest};
-use crate::metrics::MetricLine;
+use crate::manifest::{AnyManifest, Manifest, manifest_bytes};
+use crate::metrics::record;
 use crate::recipe::Recipe;
 use crate::run::{paths_in, steps_in};
+
+/// Largest size of a recipe in bytes, as for those that are given.
+const MOST_TEXT_BYTES: u64 = 1 << 20;
 
 /// A checkpoint, and its damage if it has any.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub fn check_run(run: &Path) -> Result<Vec<CheckedCheckpoint>> {
 }
 
 fn check(folder: &Path) -> CheckedCheckpoint {
-    let said = fs::read(folder.join(MANIFEST))
+    let said = manifest_bytes(folder)
         .map_err(|error| format!("{MANIFEST} cannot be read: {error}"))
         .and_then(|bytes| AnyManifest::parse(&bytes));
     let (checked_bytes, damage) = match said {
@@ -187,7 +191,7 @@ fn check_log(bytes: &[u8]) -> Result<String, String> {
     let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
     let rest = lines.pop().unwrap_or_default();
     for (number, line) in (1..).zip(&lines) {
-        if serde_json::from_slice::<MetricLine>(line).is_err() {
+        if record(line).is_none() {
             return Err(format!("line {number} is no record"));
         }
     }
@@ -210,7 +214,8 @@ fn check_report(bytes: &[u8]) -> Result<String, String> {
 }
 
 fn text_of(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))
+    let text = File::open(path).and_then(|file| text_within(file, MOST_TEXT_BYTES));
+    text.map_err(|error| format!("it cannot be read: {error}"))
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, String> {

@@ -69,6 +69,11 @@ pub(crate) fn json_error(path: &Path, reason: impl Display) -> PretrainedError {
     }
 }
 
+/// The error for a header of weights that would take too much memory.
+pub(crate) fn too_large(reason: impl Display) -> SafetensorsStoreError {
+    SafetensorsStoreError::ValidationFailed(format!("its header {reason}"))
+}
+
 /// A file of weights that can't be read or written.
 pub(crate) fn damaged(path: &Path, source: SafetensorsStoreError) -> PretrainedError {
     PretrainedError::Bundle(BundleError::Damaged {

@@ -10,13 +10,15 @@ use burn::store::SafetensorsStoreError;
 use burn::store::bridge::deferred;
 use burn::store::burn_pack::{Error as PackError, Tensor as Stored};
 use burn::tensor::{BoolStore, DType, Shape, TensorData};
+use latentlm_core::bounds::{
+    HeaderError, LENGTH_BYTES, MOST_HEADER_BYTES, MOST_HEADER_VALUES, check_values,
+};
 use latentlm_core::bundle::io_error;
 use latentlm_kernels::at_once;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use crate::error::{PretrainedError, damaged};
-use crate::shards::{LENGTH_BYTES, MOST_HEADER_BYTES};
+use crate::error::{PretrainedError, damaged, too_large};
 use crate::threads::bytes_a_thread;
 
 /// Bytes that are read at once: they are still in a core's second-level cache when their numbers are checked.
@@ -88,12 +90,16 @@ fn header(file: &mut File, bytes: u64) -> Result<(Metadata, u64), SafetensorsSto
     file.read_exact(&mut length)?;
     let length = u64::from_le_bytes(length);
     let data_start = LENGTH_BYTES.saturating_add(length);
-    if length > MOST_HEADER_BYTES || data_start > bytes {
+    if data_start > bytes {
         let reason = format!("a header of {length} bytes in a file of {bytes}");
         return Err(SafetensorsStoreError::ValidationFailed(reason));
     }
+    if length > MOST_HEADER_BYTES {
+        return Err(too_large(HeaderError::Long { bytes: length }));
+    }
     let mut text = vec![0; length as usize];
     file.read_exact(&mut text)?;
+    check_values(&text, MOST_HEADER_VALUES).map_err(too_large)?;
     // The library checks that the tensors follow each other, and that their sizes are those of their shapes.
     let metadata: Metadata = serde_json::from_slice(&text)
         .map_err(|error| SafetensorsStoreError::ValidationFailed(error.to_string()))?;
@@ -306,6 +312,18 @@ mod tests {
                 "{length}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_header_of_too_many_values_is_refused_before_it_is_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("many.safetensors");
+        let header = b",".repeat(MOST_HEADER_VALUES + 1);
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(&path, [length.as_slice(), &header].concat()).unwrap();
+        let error = tensors(&path, &Unread::default()).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("its header has 2000001 v"), "{message}");
     }
 
     /// A file with one tensor `x`.

@@ -6,26 +6,27 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
+use latentlm_core::bounds::{LENGTH_BYTES, MOST_HEADER_BYTES, MOST_HEADER_VALUES, check_values};
 use latentlm_core::bundle::io_error;
 use latentlm_core::disk::text_within;
 use serde_json::{Map, Value};
 
-use super::error::{PretrainedError, json_error};
+use super::error::{PretrainedError, damaged, json_error, too_large};
 
 /// A single file of weights.
 const SINGLE: &str = "model.safetensors";
 /// The list of shards, and which tensor is in which.
 const INDEX: &str = "model.safetensors.index.json";
-/// Bytes of the length in front of a safetensors header.
-pub(crate) const LENGTH_BYTES: u64 = 8;
-/// Largest header that safetensors allows.
-pub(crate) const MOST_HEADER_BYTES: u64 = 100_000_000;
 /// Bytes of a file that tell a Git LFS pointer; one has fewer than 1024 in all.
 pub(crate) const POINTER_BYTES: u64 = 1024;
 /// How a Git LFS pointer begins.
 const POINTER: &[u8] = b"version https://git-lfs";
-/// Largest size of a JSON file in bytes: in memory a value is many times larger than its text.
+/// Largest size of a JSON file in bytes.
 const MOST_JSON_BYTES: u64 = 32 << 20;
+/// Most values in it: in memory a value is many times larger than its text. An index has two for each tensor.
+const MOST_JSON_VALUES: usize = 500_000;
+/// Most values in a vocabulary. Qwen2.5's have less than a million.
+const MOST_VOCABULARY_VALUES: usize = 2_500_000;
 
 /// The files of a checkpoint: `path` itself, or in the folder `path` either `model.safetensors` or
 /// the shards of `model.safetensors.index.json`.
@@ -126,7 +127,20 @@ pub(crate) fn contents(path: &Path) -> Result<Contents, PretrainedError> {
 ///
 /// # Errors
 /// If it can't be read, is too large, is no JSON, or only a Git LFS pointer to it.
-pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, PretrainedError> {
+    read_values(path, MOST_JSON_VALUES)
+}
+
+/// A `tokenizer.json` of a checkpoint.
+///
+/// # Errors
+/// As [`read_json`].
+pub(crate) fn read_vocabulary(path: &Path) -> Result<Value, PretrainedError> {
+    read_values(path, MOST_VOCABULARY_VALUES)
+}
+
+/// A JSON file of at most `most` values.
+fn read_values(path: &Path, most: usize) -> Result<Value, PretrainedError> {
     let text = File::open(path).and_then(|file| text_within(file, MOST_JSON_BYTES));
     let text = text.map_err(io_error("read", path))?;
     if let Some(fault) = pointer(text.as_bytes(), text.len() as u64) {
@@ -135,6 +149,7 @@ pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value, PretrainedErro
             reason: fault.to_string(),
         });
     }
+    check_values(text.as_bytes(), most).map_err(|error| json_error(path, error))?;
     serde_json::from_str(&text).map_err(|error| json_error(path, error))
 }
 
@@ -183,6 +198,9 @@ impl Display for Fault {
 }
 
 /// Looks at one file.
+///
+/// # Errors
+/// If it can't be read, or its header has too many values.
 fn look(path: &Path) -> Result<Look, PretrainedError> {
     let fault = |what: &str, there, wanted| {
         let what = what.to_owned();
@@ -226,6 +244,7 @@ fn look(path: &Path) -> Result<Look, PretrainedError> {
         rest.read_to_end(&mut header)
     });
     read.map_err(io_error("read", path))?;
+    check_values(&header, MOST_HEADER_VALUES).map_err(|error| damaged(path, too_large(error)))?;
     Ok(Look::of_header(&header, data_start, bytes))
 }
 
@@ -283,4 +302,47 @@ fn pointed_bytes(pointer: &[u8]) -> Option<u64> {
     let text = String::from_utf8_lossy(pointer);
     let size = text.lines().find_map(|line| line.strip_prefix("size "))?;
     size.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list of objects, each of ten values with its comma, and eleven others.
+    fn objects(count: usize) -> String {
+        format!("{{\"x\": [{}0]}}", "{\"\":0},".repeat(count))
+    }
+
+    /// Parsed, they would take many times the memory of their text.
+    #[test]
+    fn what_asks_for_too_much_memory_is_refused_before_it_is_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [config, index] = ["config.json", INDEX].map(|name| dir.path().join(name));
+        fs::write(&config, objects(50_000)).unwrap();
+        let message = read_json(&config).unwrap_err().to_string();
+        assert!(
+            message.contains("config.json: has 500011 values"),
+            "{message}"
+        );
+        assert!(read_vocabulary(&config).unwrap()["x"].is_array());
+        fs::write(&config, objects(49_998)).unwrap();
+        assert!(read_json(&config).unwrap()["x"].is_array());
+        fs::write(&index, objects(50_000)).unwrap();
+        let message = files(dir.path()).unwrap_err().to_string();
+        assert!(
+            message.contains("index.json: has 500011 values"),
+            "{message}"
+        );
+
+        let tensor = "\"t\":{\"dtype\":\"U8\",\"shape\":[],\"data_offsets\":[0,0]},";
+        let header = format!("{{{}\"u\":0}}", tensor.repeat(110_000));
+        let length = (header.len() as u64).to_le_bytes();
+        let weights = [length.as_slice(), header.as_bytes()].concat();
+        fs::write(dir.path().join(SINGLE), weights).unwrap();
+        let message = contents(dir.path()).unwrap_err().to_string();
+        let part = "model.safetensors is damaged or no safetensors file";
+        assert!(message.contains(part), "{message}");
+        let part = "its header has 2200009 values";
+        assert!(message.contains(part), "{message}");
+    }
 }

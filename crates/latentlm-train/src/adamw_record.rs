@@ -1,6 +1,8 @@
 //! The optimizer's state on disk, in the format of Burn's `ModuleOptimizer` of an AdamW.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
@@ -17,6 +19,11 @@ const RANK: &str = "__rank";
 const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
 /// Most steps that a parameter can have taken: far more than a recipe's largest number of steps.
 const MOST_STEPS: usize = 1 << 31;
+/// Bytes of a file up to its description, of which the last four say how long it is.
+const START_BYTES: usize = 10;
+/// Largest description of the tensors that is read: in memory it takes many times as much. A parameter has 330 bytes of
+/// it.
+const MOST_DESCRIPTION_BYTES: u32 = 8 << 20;
 
 impl AdamW {
     /// Writes the state of the parameters of a module into a file. Each tensor leaves the device as it is
@@ -43,6 +50,7 @@ impl AdamW {
     /// # Errors
     /// If the file can't be read, is damaged or belongs to another module.
     pub fn load<M: Module>(&mut self, module: &M, path: &Path) -> Result<(), RecordError> {
+        check_description(path)?;
         let reader = Reader::from_file(path)?;
         let scalars = reader.scalars().clone();
         let mut moments = HashMap::new();
@@ -66,6 +74,21 @@ impl AdamW {
         let wrong = unflatten.wrong.map(RecordError::Validation);
         wrong.map_or(Ok(()), Err)
     }
+}
+
+/// Refuses a file whose description would take too much memory. What is shorter than any is told by its reader.
+fn check_description(path: &Path) -> Result<(), RecordError> {
+    let mut start = [0; START_BYTES];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let [.., a, b, c, d] = start;
+    let bytes = u32::from_le_bytes([a, b, c, d]);
+    if read.is_ok() && bytes > MOST_DESCRIPTION_BYTES {
+        let reason = format!(
+            "its description has {bytes} bytes, more than the {MOST_DESCRIPTION_BYTES} that are read"
+        );
+        return Err(RecordError::Validation(reason));
+    }
+    Ok(())
 }
 
 struct Flatten<'a> {
@@ -259,6 +282,24 @@ mod tests {
             let told = loaded(|_, _| (), steps);
             assert!(told.contains("no number of steps"), "{steps}: {told}");
         }
+    }
+
+    #[test]
+    fn a_description_that_is_too_long_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("optimizer.bpk");
+        let told = |bytes: u32| {
+            let start = [b"NRUB".as_slice(), &1_u16.to_le_bytes()].concat();
+            let start = [start.as_slice(), &bytes.to_le_bytes()].concat();
+            std::fs::write(&path, start).unwrap();
+            let error = AdamW::default().load(&module(), &path).unwrap_err();
+            error.to_string()
+        };
+        let part = "its description has 8388609 bytes, more than the 8388608 that are read";
+        let message = told(MOST_DESCRIPTION_BYTES + 1);
+        assert!(message.contains(part), "{message}");
+        let message = told(MOST_DESCRIPTION_BYTES);
+        assert!(!message.contains("its description"), "{message}");
     }
 
     #[test]

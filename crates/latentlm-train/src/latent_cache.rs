@@ -7,6 +7,7 @@ use std::iter::repeat_n;
 use std::path::Path;
 
 use burn::tensor::Tensor;
+use latentlm::core::bounds::check_header;
 use latentlm_data::DataError;
 use latentlm_media::write_whole;
 use latentlm_pipelines::host_values;
@@ -120,6 +121,7 @@ impl LatentCache {
         })?;
         let malformed =
             |reason: String| malformed(path, format!("{reason}; training makes it anew"));
+        check_header(&data).map_err(|error| malformed(format!("its header {error}")))?;
         let (_, metadata) =
             SafeTensors::read_metadata(&data).map_err(|e| malformed(e.to_string()))?;
         let fingerprint = metadata
@@ -209,6 +211,8 @@ fn numbers<T>(bytes: &[u8], decode: fn([u8; 4]) -> T) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use latentlm::core::bounds::MOST_HEADER_VALUES;
+
     use super::*;
 
     fn cache() -> LatentCache {
@@ -234,6 +238,18 @@ mod tests {
         assert_eq!(matching, Some((cache(), None)));
         let missing = dir.path().join("none");
         assert_eq!(LatentCache::read_matching(&missing, "abc").unwrap(), None);
+    }
+
+    #[test]
+    fn a_header_of_too_many_values_is_refused_before_it_is_parsed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("latents.safetensors");
+        let header = b",".repeat(MOST_HEADER_VALUES + 1);
+        let length = (header.len() as u64).to_le_bytes();
+        fs::write(&path, [length.as_slice(), &header].concat()).unwrap();
+        let message = LatentCache::read(&path).unwrap_err().to_string();
+        assert!(message.contains("its header has 2000001 v"), "{message}");
+        assert!(message.ends_with("training makes it anew"), "{message}");
     }
 
     /// As older versions wrote it.

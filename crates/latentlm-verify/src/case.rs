@@ -7,9 +7,13 @@ use std::path::{Path, PathBuf};
 use burn::store::bridge::to_data;
 use burn::store::{ModuleStore, SafetensorsStore};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use latentlm::core::bounds::{check_header_of, check_values};
 use serde::de::DeserializeOwned;
 
 use crate::error::VerifyError;
+
+/// Most values of a JSON file, which take many times the memory of their text.
+const MOST_VALUES: usize = 2_500_000;
 
 /// A case's folder, and the device for our side of the comparison.
 pub(crate) struct Case {
@@ -33,6 +37,8 @@ impl Case {
     /// Reads a JSON file.
     pub(crate) fn json<T: DeserializeOwned>(&self, name: &str) -> Result<T, VerifyError> {
         let text = self.text(name)?;
+        let checked = check_values(text.as_bytes(), MOST_VALUES);
+        checked.map_err(|error| self.wrong(name, error))?;
         serde_json::from_str(&text).map_err(|error| self.wrong(name, error))
     }
 
@@ -63,6 +69,8 @@ impl Case {
     /// Opens a file of tensors.
     pub(crate) fn tensors_of(&self, name: &str) -> Result<Tensors, VerifyError> {
         let path = self.folder.join(name);
+        let checked = check_header_of(&path);
+        checked.map_err(|error| self.wrong(name, format!("its header {error}")))?;
         let store = SafetensorsStore::from_file(&path);
         Ok(Tensors {
             path,

@@ -8,6 +8,7 @@ use burn::store::bridge::to_data;
 use burn::store::burn_pack::Tensor as Stored;
 use burn::store::{ModuleStore, SafetensorsStore};
 use burn::tensor::DType;
+use latentlm::core::bounds::check_header_of;
 use latentlm_published::{PretrainedError, StoredDType};
 
 use crate::error::VerifyError;
@@ -57,6 +58,8 @@ fn read(folder: &Path) -> Result<BTreeMap<String, Stored>, VerifyError> {
     for file in entries.filter_map(|entry| Some(entry.ok()?.path())) {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("model") && name.ends_with(".safetensors") {
+            let checked = check_header_of(&file);
+            checked.map_err(|error| wrong(&file, &format!("its header {error}")))?;
             let mut store = SafetensorsStore::from_file(&file);
             let found = store.get_all_tensors().map_err(|e| wrong(&file, &e))?;
             tensors.extend(found.clone());

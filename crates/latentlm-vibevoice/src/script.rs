@@ -2,10 +2,17 @@
 
 use std::collections::BTreeSet;
 
+use latentlm_core::bounds::{TooManyValues, check_values};
 use serde_json::{Deserializer, Value};
 
 /// Most speakers of a script: the published models were trained with up to this number.
 pub const MOST_SPEAKERS: usize = 4;
+
+/// Most values of a script in JSON: in memory they take many times their text. A turn has 12, so there is room for
+/// 80,000.
+const MOST_VALUES: usize = 1_000_000;
+/// Most things of a kind that are told one by one; the others are counted.
+const TOLD: usize = 20;
 
 /// The speaker of a text that names none.
 const ONLY_SPEAKER: u32 = 1;
@@ -54,6 +61,9 @@ pub enum ScriptError {
         /// What is wrong, and where.
         reason: String,
     },
+    /// A JSON script that would take too much memory.
+    #[error("the script {0}")]
+    Values(#[from] TooManyValues),
     /// An entry of a JSON script that is no turn.
     #[error("turn {turn} of the script {reason}")]
     Entry {
@@ -71,7 +81,7 @@ impl Script {
     /// out with a warning.
     ///
     /// # Errors
-    /// If there are no words or too many speakers, or JSON has another form.
+    /// If there are no words or too many speakers, or JSON has another form or too many values.
     pub fn parse(text: &str) -> Result<Self, ScriptError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut warnings = Vec::new();
@@ -80,13 +90,19 @@ impl Script {
         } else {
             of_lines(text, &mut warnings)?
         };
-        for (index, turn) in turns.iter().enumerate() {
-            if turn.text.is_empty() {
-                let (number, speaker) = (index + 1, turn.speaker);
-                warnings.push(format!(
-                    "turn {number} of the script, of speaker {speaker}, has no words: it is left out"
-                ));
-            }
+        let empty = turns.iter().enumerate();
+        let mut empty = empty.filter(|(_, turn)| turn.text.is_empty());
+        for (index, turn) in empty.by_ref().take(TOLD) {
+            let (number, speaker) = (index + 1, turn.speaker);
+            warnings.push(format!(
+                "turn {number} of the script, of speaker {speaker}, has no words: it is left out"
+            ));
+        }
+        let more = empty.count();
+        if more > 0 {
+            warnings.push(format!(
+                "further turns of the script without words, which are left out: {more}"
+            ));
         }
         turns.retain(|turn| !turn.text.is_empty());
         let script = Self { turns, warnings };
@@ -136,6 +152,7 @@ fn is_json(text: &str) -> bool {
 }
 
 fn of_json(text: &str) -> Result<Vec<Turn>, ScriptError> {
+    check_values(text.as_bytes(), MOST_VALUES)?;
     let mut turns = Vec::new();
     for value in Deserializer::from_str(text).into_iter::<Value>() {
         let value = value.map_err(|error| ScriptError::Json {
@@ -212,9 +229,15 @@ fn of_lines(text: &str, warnings: &mut Vec<String>) -> Result<Vec<Turn>, ScriptE
         });
         return Ok(turns);
     }
-    for (line, _) in before {
+    let more = before.len().saturating_sub(TOLD);
+    for (line, _) in before.into_iter().take(TOLD) {
         warnings.push(format!(
             "line {line} of the script stands before the first `Speaker N:`: it is left out"
+        ));
+    }
+    if more > 0 {
+        warnings.push(format!(
+            "further lines of the script before the first `Speaker N:`, which are left out: {more}"
         ));
     }
     Ok(turns)
@@ -287,6 +310,32 @@ mod tests {
         assert!(script.warnings[0].starts_with("line 1 "));
         assert!(script.warnings[1].starts_with("turn 2 of the script, of speaker 3"));
         assert_eq!(script.speakers(), [2]);
+    }
+
+    /// Told one by one, they would take many times the memory of the script.
+    #[test]
+    fn many_things_that_are_left_out_are_counted() {
+        let (lines, turns) = ("x\n".repeat(23), "Speaker 1:\n".repeat(22));
+        let text = format!("{lines}{turns}Speaker 1: a");
+        let script = Script::parse(&text).unwrap();
+        assert_eq!(script.turns.len(), 1);
+        assert_eq!(script.warnings.len(), 2 * 21);
+        assert!(script.warnings[19].starts_with("line 20 "));
+        assert!(script.warnings[20].ends_with("`Speaker N:`, which are left out: 3"));
+        assert!(script.warnings[40].starts_with("turn 20 "));
+        assert!(script.warnings[41].ends_with("without words, which are left out: 2"));
+    }
+
+    #[test]
+    fn a_script_of_too_many_values_is_refused_before_it_is_parsed() {
+        let turn = r#"{"speaker": 1, "text": "a"},"#;
+        let script = |turns: usize| format!("[{}{}]", turn.repeat(turns), &turn[..turn.len() - 1]);
+        let error = Script::parse(&script(83_333)).unwrap_err();
+        let told = "the script has 1000009 values (a list counts as 2, an object as 8), more than the 1000000 that are \
+                    read";
+        assert_eq!(error.to_string(), told);
+        let read = Script::parse(&script(83_331)).unwrap();
+        assert_eq!(read.turns.len(), 83_332);
     }
 
     #[test]

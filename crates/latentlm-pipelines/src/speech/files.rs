@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use latentlm::core::bounds::check_header;
 use latentlm::core::bundle::write_atomically;
 use latentlm::core::disk::bytes_within;
 use latentlm_data::DataError;
@@ -121,9 +122,11 @@ fn read(path: &Path) -> Result<Vec<u8>, DataError> {
 
 /// The tensor of a file.
 fn tensor<'a>(path: &Path, bytes: &'a [u8], name: &str) -> Result<TensorView<'a>, DataError> {
+    let wrong = |reason: String| malformed(path, format!("no file of {name}: {reason}"));
+    check_header(bytes).map_err(|error| wrong(format!("its header {error}")))?;
     let file = SafeTensors::deserialize(bytes);
     let tensor = file.and_then(|file| file.tensor(name));
-    tensor.map_err(|error| malformed(path, format!("no file of {name}: {error}")))
+    tensor.map_err(|error| wrong(error.to_string()))
 }
 
 fn malformed(path: &Path, reason: impl Into<String>) -> DataError {
@@ -135,6 +138,8 @@ fn malformed(path: &Path, reason: impl Into<String>) -> DataError {
 
 #[cfg(test)]
 mod tests {
+    use latentlm::core::bounds::MOST_HEADER_VALUES;
+
     use super::*;
 
     /// For two codebooks of four entries.
@@ -169,6 +174,19 @@ mod tests {
             message.contains("codes.safetensors: no file of latents: "),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_header_of_too_many_values_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("codes.safetensors");
+        let header = b",".repeat(MOST_HEADER_VALUES + 1);
+        let length = (header.len() as u64).to_le_bytes();
+        std::fs::write(&path, [length.as_slice(), &header].concat()).unwrap();
+        let error = read_codes(&path, 2, 4, &Device::default()).unwrap_err();
+        let message = error.to_string();
+        let part = "codes.safetensors: no file of codes: its header has 2000001 values";
+        assert!(message.contains(part), "{message}");
     }
 
     #[test]

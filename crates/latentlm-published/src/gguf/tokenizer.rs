@@ -7,7 +7,7 @@ use serde_json::{Map, Value as Json, json};
 use super::header::Value;
 use super::{Gguf, is_gguf};
 use crate::error::PretrainedError;
-use crate::shards::read_json;
+use crate::shards::read_vocabulary;
 
 /// The `general.architecture` of a vocabulary.
 const TOKENIZER: &str = "vibevoice-tokenizer";
@@ -35,7 +35,7 @@ pub(crate) fn read_tokenizer(path: &Path) -> Result<Json, PretrainedError> {
     if is_gguf(path) {
         of_gguf(path)
     } else {
-        read_json(path)
+        read_vocabulary(path)
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use latentlm_backbone::{CacheNumbers, RopeLayout};
+use latentlm_core::bounds::MOST_HEADER_VALUES;
 use latentlm_core::conformance::{assert_close, seeded};
 use latentlm_core::{CausalBackbone, RandomStream};
 
@@ -69,6 +70,16 @@ fn a_voice_is_the_same_as_safetensors() {
         .collect();
     assert_eq!(shapes.len(), 4 + 2 * (1 + 2 + 1 + 2));
     assert_eq!(shapes[..2], [vec![1, 3, 48], vec![1, 2, 3, 12]]);
+}
+
+#[test]
+fn a_voice_with_a_header_of_too_many_values_is_refused() {
+    let header = format!("{{{}", ",".repeat(MOST_HEADER_VALUES));
+    let length = (header.len() as u64).to_le_bytes();
+    let bytes = [length.as_slice(), header.as_bytes()].concat();
+    let error = SavedVoice::from_bytes(&bytes, Path::new("a.safetensors")).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("its header has 2000008 v"), "{message}");
 }
 
 /// A zip archive of files, deflated if that is set.

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
+use latentlm_core::bounds::check_header;
 use latentlm_core::bundle::{BundleError, io_error};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
@@ -164,6 +165,7 @@ fn wrong(path: &Path, reason: String) -> VoiceError {
 
 /// The contexts of a voice, in the order of [`CONTEXTS`].
 fn of_safetensors(bytes: &[u8]) -> Result<[SavedContext; 4], String> {
+    check_header(bytes).map_err(|error| format!("can't be read: its header {error}"))?;
     let file = SafeTensors::deserialize(bytes);
     let file = file.map_err(|error| format!("is damaged or no safetensors file: {error}"))?;
     let mut contexts = Vec::with_capacity(CONTEXTS.len());
