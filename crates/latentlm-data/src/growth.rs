@@ -12,7 +12,7 @@ use tokenizers::{
 
 /// Largest size of a UTF-8 character in bytes.
 const CHARACTER_BYTES: usize = 4;
-/// The end of errors about too large a file: the key that allows more.
+/// The end of errors about too large a file, vocabulary or text: the key that allows more.
 pub(crate) const MORE: &str = "text.max_tokenizer_mb of a recipe allows more";
 /// Largest number of parts of a post-processing template. Published templates have two or three.
 const TEMPLATE_PARTS: usize = 64;
@@ -76,7 +76,7 @@ fn template_parts(value: &Value) -> usize {
 }
 
 fn too_long(most: usize) -> String {
-    format!("the tokenizer makes more than {most} bytes of the text: cut the text")
+    format!("the tokenizer makes more than {most} bytes of the text: cut the text; {MORE}")
 }
 
 /// Checks that a text stays within `most` bytes through normalization and pre-tokenization.

@@ -21,6 +21,9 @@ const UNKNOWNS: [&str; 2] = [UNKNOWN, "[UNK]"];
 
 /// Largest number of values in a megabyte of a `tokenizer.json`: five million in 64.
 const VALUES_A_MEGABYTE: usize = 78_125;
+/// Token ids below which all are, and bytes of a text, for each megabyte of it: four million and 16 MiB in 64.
+const TOKENS_A_MEGABYTE: usize = 1 << 16;
+const TEXT_A_MEGABYTE: usize = 1 << 18;
 
 /// How a vocabulary is learned from a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,13 +58,15 @@ impl Default for TextLimits {
 }
 
 impl TextLimits {
-    /// Limits for files of at most `megabytes` megabytes, with values in proportion, and four million tokens.
+    /// Limits for files of at most `megabytes` megabytes, with values in proportion. Tokens and texts are in proportion
+    /// too, but never less than by default: a small file may have them as well.
     pub fn of_megabytes(megabytes: u64) -> Self {
+        let usual = megabytes.max(Self::default_megabytes()) as usize;
         Self {
             file_bytes: megabytes.saturating_mul(MEGABYTE),
             values: (megabytes as usize).saturating_mul(VALUES_A_MEGABYTE),
-            vocabulary: 1 << 22,
-            text_bytes: 16 << 20,
+            vocabulary: usual.saturating_mul(TOKENS_A_MEGABYTE),
+            text_bytes: usual.saturating_mul(TEXT_A_MEGABYTE),
         }
     }
 
@@ -141,24 +146,28 @@ impl TextTokenizer {
         Self::from_bytes_within(&bytes, path, limits)
     }
 
-    /// Reads a `tokenizer.json` that training saved, as [`from_bytes`](Self::from_bytes).
-    ///
-    /// # Errors
-    /// If the file can't be read, is not a tokenizer or asks for too much.
-    pub fn read_saved(path: &Path) -> Result<Self, DataError> {
-        let bytes = std::fs::read(path).map_err(io_error("read", path))?;
-        Self::from_bytes(&bytes, path)
-    }
-
     /// Reads the bytes of a `tokenizer.json`; errors call them `name`. They are in memory already, so their number is
-    /// not limited: the recipe of a run allowed it.
+    /// not limited.
     ///
     /// # Errors
     /// If they are no tokenizer or ask for too much.
     pub fn from_bytes(bytes: &[u8], name: &Path) -> Result<Self, DataError> {
-        let megabytes = (bytes.len() as u64).div_ceil(MEGABYTE);
-        let limits = TextLimits::of_megabytes(megabytes.max(TextLimits::default_megabytes()));
-        Self::from_bytes_within(bytes, name, limits)
+        Self::from_bytes_allowed(bytes, name, TextLimits::default_megabytes())
+    }
+
+    /// Reads the bytes of a `tokenizer.json` that training saved, as [`from_bytes`](Self::from_bytes), with the limits
+    /// for `megabytes`, which its recipe allowed.
+    ///
+    /// # Errors
+    /// If they are no tokenizer or ask for too much.
+    pub fn from_bytes_allowed(
+        bytes: &[u8],
+        name: &Path,
+        megabytes: u64,
+    ) -> Result<Self, DataError> {
+        let own = (bytes.len() as u64).div_ceil(MEGABYTE);
+        let most = own.max(megabytes).max(TextLimits::default_megabytes());
+        Self::from_bytes_within(bytes, name, TextLimits::of_megabytes(most))
     }
 
     fn from_bytes_within(bytes: &[u8], path: &Path, limits: TextLimits) -> Result<Self, DataError> {
@@ -176,9 +185,10 @@ impl TextTokenizer {
         let tokenizer = read.map_err(none)?;
         if tokenizer.vocabulary > limits.vocabulary {
             let reason = format!(
-                "numbers its tokens up to {}; below {} can be used",
+                "numbers its tokens up to {}; below {} can be used; {}",
                 tokenizer.vocabulary - 1,
-                limits.vocabulary
+                limits.vocabulary,
+                growth::MORE
             );
             return Err(DataError::malformed(path, reason));
         }
@@ -487,11 +497,9 @@ mod tests {
             ..TextLimits::default()
         };
         let few = TextTokenizer::read_within(&folder.join("tok-8b47fd8b"), few);
-        assert!(
-            few.unwrap_err()
-                .to_string()
-                .contains("below 300 can be used")
-        );
+        let told = few.unwrap_err().to_string();
+        let part = "below 300 can be used; text.max_tokenizer_mb of a recipe allows more";
+        assert!(told.contains(part), "{told}");
     }
 
     /// A complete `tokenizer.json` of letters, with the given parts added.
@@ -529,7 +537,8 @@ mod tests {
         // 2^40 letters.
         let many = read(normalizer(40).as_bytes(), SMALL).unwrap();
         let message = many.encode("ab").unwrap_err().to_string();
-        assert!(message.contains("makes more than 65536 bytes"), "{message}");
+        let told = "makes more than 65536 bytes of the text: cut the text; text.max_tokenizer_mb of a recipe allows more";
+        assert!(message.ends_with(told), "{message}");
         assert_eq!(many.encode("b").unwrap(), [1]);
         let bound = TextLimits {
             text_bytes: 8,
@@ -600,8 +609,36 @@ mod tests {
         assert!(message.contains("larger than 67108864 bytes"), "{message}");
         let larger = TextTokenizer::read_within(&path, TextLimits::of_megabytes(65)).unwrap();
         assert_eq!(larger.encode("ab").unwrap(), [0, 1]);
-        let saved = TextTokenizer::read_saved(&path).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let saved = TextTokenizer::from_bytes(&bytes, &path).unwrap();
         assert_eq!(saved.encode("ab").unwrap(), [0, 1]);
+    }
+
+    /// Id 5,000,000 is above the usual limit.
+    #[test]
+    fn a_recipe_allows_more_tokens_and_longer_texts() {
+        let (usual, default) = (TextLimits::of_megabytes(64), TextLimits::default());
+        assert_eq!(usual, default);
+        assert_eq!(
+            (default.vocabulary, default.text_bytes),
+            (4_194_304, 16 << 20)
+        );
+        let of = TextLimits::of_megabytes;
+        assert_eq!(
+            (of(128).vocabulary, of(128).text_bytes),
+            (1 << 23, 32 << 20)
+        );
+        assert_eq!((of(1).vocabulary, of(1).text_bytes), (1 << 22, 16 << 20));
+        let far = r#"{"version": "1.0", "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0, "b": 5000000}}}"#;
+        let name = Path::new("tokenizer.json");
+        let message = TextTokenizer::from_bytes(far.as_bytes(), name).unwrap_err();
+        let told = "tokenizer.json: numbers its tokens up to 5000000; below 4194304 can be used; \
+                    text.max_tokenizer_mb of a recipe allows more";
+        assert_eq!(message.to_string(), told);
+        let read = read(far.as_bytes(), of(128)).unwrap();
+        assert_eq!(read.vocabulary(), 5_000_001);
+        let saved = TextTokenizer::from_bytes_allowed(far.as_bytes(), name, 128).unwrap();
+        assert_eq!(saved.encode("b").unwrap(), [5_000_000]);
     }
 
     #[test]

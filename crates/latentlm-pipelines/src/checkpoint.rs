@@ -179,7 +179,11 @@ impl Checkpoint {
     pub fn tokenizer(&self) -> Result<latentlm_data::TextTokenizer> {
         self.compare(crate::TOKENIZER)?;
         let (bytes, path) = (self.bytes(crate::TOKENIZER)?, self.path(crate::TOKENIZER));
-        Ok(latentlm_data::TextTokenizer::from_bytes(&bytes, &path)?)
+        let json = self.bytes(MANIFEST).ok();
+        let manifest = json.and_then(|json| parsed::<Allowing>(&json).ok());
+        let megabytes = manifest.map_or(0, |manifest| manifest.recipe.text.max_tokenizer_mb);
+        let read = latentlm_data::TextTokenizer::from_bytes_allowed(&bytes, &path, megabytes);
+        Ok(read?)
     }
 
     /// A text file that a checkpoint may lack.
@@ -249,6 +253,21 @@ impl Checkpoint {
         };
         Ok(bytes.map_err(io_error("read", &path))?)
     }
+}
+
+/// What a recipe of any kind with text says of the size of its tokenizer.
+#[cfg(any(feature = "mllm", feature = "speech"))]
+#[derive(serde::Deserialize)]
+struct Allowing {
+    #[serde(default)]
+    text: AllowedText,
+}
+
+#[cfg(any(feature = "mllm", feature = "speech"))]
+#[derive(Default, serde::Deserialize)]
+struct AllowedText {
+    #[serde(default)]
+    max_tokenizer_mb: u64,
 }
 
 fn not_among() -> io::Error {
@@ -536,6 +555,28 @@ mod tests {
         let part = "of its manifest needs";
         assert!(message.contains(part), "{message}");
         assert!(message.starts_with("codec.safetensors"), "{message}");
+    }
+
+    /// A vocabulary that is beyond the usual limits.
+    #[cfg(feature = "speech")]
+    #[test]
+    fn a_checkpoint_has_the_tokenizer_that_its_recipe_allowed() {
+        use crate::speech::SpeechRecipe;
+
+        let json = r#"{"version": "1.0", "model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0, "b": 5000000}}}"#;
+        let read = |changes: &[&str]| {
+            let recipe: SpeechRecipe = recipe(changes);
+            let manifest = Manifest::new("lm", &recipe, &[], "f");
+            let manifest = serde_json::to_vec(&manifest).unwrap();
+            let files = [(MANIFEST, manifest), (crate::TOKENIZER, json.into())];
+            let files = files.map(|(name, bytes)| (name.to_owned(), bytes));
+            Checkpoint::from_files(files).tokenizer()
+        };
+        let larger = read(&["text.max_tokenizer_mb=128"]).unwrap();
+        assert_eq!(larger.vocabulary(), 5_000_001);
+        let message = read(&[]).unwrap_err().to_string();
+        let part = "below 4194304 can be used; text.max_tokenizer_mb of a recipe allows more";
+        assert!(message.contains(part), "{message}");
     }
 
     #[cfg(feature = "mllm")]

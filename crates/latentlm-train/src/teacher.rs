@@ -7,7 +7,7 @@ use latentlm::core::bundle::{BundleWriter, io_error, write_atomically};
 use latentlm::core::{DistilledGuidance, FewStep, Process};
 use latentlm_data::TextTokenizer;
 use latentlm_pipelines::{
-    Found, Inventory, LmConfig, PipelineError, Recipe, RunFolder, TOKENIZER, TrainingData, Wanted,
+    Checkpoint, Found, Inventory, LmConfig, PipelineError, Recipe, RunFolder, TrainingData, Wanted,
     changed_keys,
 };
 
@@ -206,12 +206,12 @@ pub fn tokenizer<R: LmRecipe>(
     make: impl FnOnce() -> Result<TextTokenizer, PipelineError>,
 ) -> Result<TextTokenizer> {
     if let Some(folder) = latest {
-        return Ok(TextTokenizer::read_saved(&folder.join(TOKENIZER))?);
+        return Ok(Checkpoint::open(folder).tokenizer()?);
     }
     match run_of(recipe)? {
         Some(run) => {
             let folder = finished(&run)?.folder;
-            Ok(TextTokenizer::read_saved(&folder.join(TOKENIZER))?)
+            Ok(Checkpoint::open(&folder).tokenizer()?)
         }
         None => Ok(make()?),
     }
