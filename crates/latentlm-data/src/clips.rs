@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use latentlm_media::clip::{ClipLimits, ClipSpec, ClipSurvey};
 use sha2::{Digest, Sha256};
 
+use crate::allowed::allows_more;
 use crate::dataset::{DatasetKind, Layout, empty_split};
-use crate::error::DataError;
+use crate::error::{DataError, of_no_dataset};
 use crate::folder::{Broken, Entry, Listing};
 use crate::hex::hex;
 use crate::kind::CLIPS;
 use crate::left_out::LeftOutList;
-use crate::options::{ReadOptions, allows_more};
+use crate::options::ReadOptions;
 use crate::replace::get_or_draw;
 use crate::sample::{Content, Sample};
 use crate::split::Split;
@@ -66,7 +67,7 @@ struct Surveyed {
 /// # Errors
 /// If it can't be read, or `spec` is invalid.
 pub fn read_clip(path: &Path, spec: ClipSpec) -> Result<Vec<u8>, DataError> {
-    Ok(latentlm_media::clip::read_clip(path, spec)?)
+    latentlm_media::clip::read_clip(path, spec).map_err(of_no_dataset)
 }
 
 /// Decodes every clip once, on all threads. The results have the order of the entries.

@@ -3,7 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use latentlm_media::MediaError;
+use latentlm_media::{Bound, MediaError};
+
+use crate::allowed::allows_more;
 
 /// An error of this crate. Each message says what is wrong, where, and what to do unless that is obvious.
 #[derive(Debug, thiserror::Error)]
@@ -185,8 +187,27 @@ impl DataError {
     }
 }
 
+/// The key that sets a limit of a dataset's files.
+fn key_of(bound: Bound) -> &'static str {
+    match bound {
+        Bound::Picture => "data.max_picture_mb",
+        Bound::Idx => "data.max_idx_mb",
+        Bound::Samples => "data.max_samples",
+        Bound::Frames => "data.max_clip_frames",
+    }
+}
+
+/// The error for a file that belongs to no dataset: no key allows more of it.
+pub(crate) fn of_no_dataset(error: MediaError) -> DataError {
+    match error {
+        MediaError::TooLarge { path, reason, .. } => DataError::Malformed { path, reason },
+        other => other.into(),
+    }
+}
+
 impl From<MediaError> for DataError {
-    /// Files that can't be read, and files with invalid content, are the same error whoever reads them.
+    /// Files that can't be read, and files with invalid content, are the same error whoever reads them. Of a file of a
+    /// dataset that takes more than allowed, the error names the key that allows more.
     fn from(error: MediaError) -> Self {
         match error {
             MediaError::Io {
@@ -199,6 +220,14 @@ impl From<MediaError> for DataError {
                 source,
             },
             MediaError::Malformed { path, reason } => Self::Malformed { path, reason },
+            MediaError::TooLarge {
+                path,
+                reason,
+                bound,
+            } => Self::Malformed {
+                path,
+                reason: format!("{reason}; {}", allows_more(key_of(bound))),
+            },
             other => Self::Media(other),
         }
     }
@@ -248,6 +277,27 @@ mod tests {
         );
         for error in [malformed, unread, size] {
             assert_eq!(error.path(), path);
+        }
+    }
+
+    /// Keys as recipes have them, with their table, and options as `data check` has them.
+    #[test]
+    fn files_beyond_a_bound_name_the_key_that_allows_more() {
+        for (bound, key, flag) in [
+            (Bound::Picture, "max_picture_mb", "max-picture-mb"),
+            (Bound::Idx, "max_idx_mb", "max-idx-mb"),
+            (Bound::Samples, "max_samples", "max-samples"),
+            (Bound::Frames, "max_clip_frames", "max-clip-frames"),
+        ] {
+            let found = || MediaError::TooLarge {
+                path: "a".into(),
+                reason: "is too large".into(),
+                bound,
+            };
+            let expected =
+                format!("a: is too large; data.{key} (of `data check`: --{flag}) allows more");
+            assert_eq!(DataError::from(found()).to_string(), expected);
+            assert_eq!(of_no_dataset(found()).to_string(), "a: is too large");
         }
     }
 }

@@ -17,6 +17,7 @@
 //!
 //! Letters in shapes: `F` frames, `C` channels, `H x W` pixels.
 
+mod allowed;
 mod check;
 #[cfg(feature = "clips")]
 mod clips;

@@ -7,11 +7,12 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::allowed::{ALLOWS_OUTSIDE, allows_more};
 use crate::csv;
 use crate::error::DataError;
 use crate::folder::{Broken, Entry, HELD_OUT_FOLDERS, Listing, Source};
 use crate::kind::{Kind, PICTURES};
-use crate::options::{ReadOptions, allows_more};
+use crate::options::ReadOptions;
 use crate::split::{Split, held_out};
 use crate::walk::{LeftOut, WalkOptions, read_head, read_text, walk};
 
@@ -245,8 +246,7 @@ impl Record {
                 Ok((name, folder.join(inside).join(file)))
             } else {
                 Err(format!(
-                    "{file} lies outside of the dataset; data.outside=true (of `data check`: \
-                     --outside) allows that"
+                    "{file} lies outside of the dataset; {ALLOWS_OUTSIDE}"
                 ))
             }
         };

@@ -5,24 +5,8 @@ use std::path::Path;
 use latentlm_media::{MAX_PICTURE_BYTES, MEGABYTE};
 use serde::{Deserialize, Serialize};
 
+use crate::allowed::allows;
 use crate::error::DataError;
-
-/// The end of an error about too much of something: the key that allows more. Keys of `data` are options of `data
-/// check` too.
-pub(crate) fn allows_more(key: &str) -> String {
-    match key.strip_prefix("data.") {
-        Some(name) => {
-            let flag = name.replace('_', "-");
-            format!("{key} (of `data check`: --{flag}) allows more")
-        }
-        None => format!("{key} of a recipe allows more"),
-    }
-}
-
-/// [`allows_more`] with the smallest value that is enough.
-pub(crate) fn allows(key: &str, needed: u64) -> String {
-    format!("{}: {needed} at least", allows_more(key))
-}
 
 /// Largest size of a file.
 #[derive(Debug, Clone, Copy)]

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use latentlm_media::MEGABYTE;
 use serde::{Deserialize, Serialize};
 
+use crate::allowed::allows_more;
 use crate::error::{DataError, io_error};
 use crate::hex::hex_digest;
-use crate::options::{SizeLimit, allows_more};
+use crate::options::SizeLimit;
 use crate::split::{Split, divide};
 use crate::walk::{open_within, read_text};
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 use latentlm_media::{decode, decode_whole};
 
+use crate::allowed::allows_more;
 use crate::error::DataError;
 use crate::folder::{Entry, Source};
 use crate::options::ReadOptions;
@@ -43,8 +44,9 @@ impl Sheets {
             }
             if taken > most {
                 let reason = format!(
-                    "with the sheets before it takes more than {} MB (twice max_picture_mb)",
-                    most / ReadOptions::MEGABYTE
+                    "with the sheets before it takes more than {} MB, twice the most that a picture may; {}",
+                    most / ReadOptions::MEGABYTE,
+                    allows_more("data.max_picture_mb")
                 );
                 faults.push(DataError::malformed(path, reason));
                 break;
@@ -131,9 +133,8 @@ mod tests {
         let [fault] = &faults[..] else {
             panic!("{faults:?}");
         };
-        assert!(
-            fault.to_string().contains("twice max_picture_mb"),
-            "{fault}"
-        );
+        let part = "takes more than 2 MB, twice the most that a picture may; data.max_picture_mb (of `data \
+                    check`: --max-picture-mb) allows more";
+        assert!(fault.to_string().ends_with(part), "{fault}");
     }
 }

@@ -315,8 +315,9 @@ fn clips_have_bounds_that_options_raise() {
     };
     assert_eq!(told(dir.path(), of(8, 14)), "opened");
     let message = told(dir.path(), of(7, 14));
-    let part = "more than 7 frames (max_clip_frames): cut it";
-    assert!(message.contains(part), "{message}");
+    let key = "data.max_clip_frames (of `data check`: --max-clip-frames) allows more";
+    let part = format!("more than 7 frames: cut it into shorter clips; {key}");
+    assert!(message.contains(&part), "{message}");
     let message = told(dir.path(), of(8, 13));
     let part = "has clips of more than 13 frames at 10 a second, the most that are read; \
                 data.max_total_frames (of `data check`: --max-total-frames) allows more";
@@ -328,7 +329,14 @@ fn clips_have_bounds_that_options_raise() {
     write_gif(&slow.path().join("slow.gif"), &raw(&greys(100, 2), 1.0)).unwrap();
     assert_eq!(told(slow.path(), of(20, 20)), "opened");
     let message = told(slow.path(), of(19, 20));
-    let part = "lasts for more than 19 frames at 10 a second (max_clip_frames)";
-    assert!(message.contains(part), "{message}");
+    let part =
+        format!("lasts for more than 19 frames at 10 a second: cut it into shorter clips; {key}");
+    assert!(message.contains(&part), "{message}");
     assert!(told(slow.path(), of(20, 19)).contains("data.max_total_frames"));
+    let large = tempfile::tempdir().unwrap();
+    fs::write(large.path().join("large.y4m"), "YUV4MPEG2 W65535 H65535\n").unwrap();
+    let message = told(large.path(), of(8, 14));
+    let part = "large.y4m: frames of 65535 x 65535 pixels take 12288 MB, more than the 256 MB that are allowed; \
+                data.max_picture_mb (of `data check`: --max-picture-mb) allows more";
+    assert!(message.contains(part), "{message}");
 }

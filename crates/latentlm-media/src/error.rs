@@ -50,6 +50,29 @@ pub enum MediaError {
         /// What is wrong.
         reason: String,
     },
+    /// A file that takes more than its reader was allowed.
+    #[error("{path}: {reason}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// What there is too much of.
+        reason: String,
+        /// The limit, which the caller sets.
+        bound: Bound,
+    },
+}
+
+/// A limit of a reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Bytes of a decoded picture or frame, and of its file.
+    Picture,
+    /// Bytes of pictures and labels in IDX files.
+    Idx,
+    /// Samples per channel of a recording.
+    Samples,
+    /// Frames of a clip, in its file and at the wanted rate.
+    Frames,
 }
 
 impl MediaError {
@@ -59,7 +82,8 @@ impl MediaError {
             Self::Io { path, .. }
             | Self::Spec { path, .. }
             | Self::Picture { path, .. }
-            | Self::Malformed { path, .. } => path,
+            | Self::Malformed { path, .. }
+            | Self::TooLarge { path, .. } => path,
         }
     }
 
@@ -67,6 +91,14 @@ impl MediaError {
         Self::Malformed {
             path: path.to_owned(),
             reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn too_large(path: &Path, reason: impl Into<String>, bound: Bound) -> Self {
+        Self::TooLarge {
+            path: path.to_owned(),
+            reason: reason.into(),
+            bound,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use crate::error::{MediaError, io_error};
+use crate::error::{Bound, MediaError, io_error};
 use crate::files::open_regular;
 use crate::picture::MEGABYTE;
 
@@ -99,10 +99,10 @@ fn read_file<const D: usize>(path: &Path, limit: u64) -> Result<([usize; D], Vec
     if let Some(size) = size.filter(|size| *size > limit) {
         let (size, limit) = (size.div_ceil(MEGABYTE), limit / MEGABYTE);
         let reason = format!(
-            "its header says {dims:?}, {size} MB, more than the {limit} MB that are allowed \
-             (max_idx_mb, for pictures and labels of both splits together)"
+            "its header says {dims:?}, {size} MB, more than the {limit} MB that are allowed for pictures \
+             and labels of both splits together"
         );
-        return Err(MediaError::malformed(path, reason));
+        return Err(MediaError::too_large(path, reason, Bound::Idx));
     }
     let mut data = Vec::new();
     reader

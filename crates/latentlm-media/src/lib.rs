@@ -36,7 +36,7 @@ mod picture;
 pub mod sound;
 
 pub use caught::caught;
-pub use error::MediaError;
+pub use error::{Bound, MediaError};
 pub use files::{open_regular, write_whole};
 pub use idx::{IdxImages, read_idx};
 pub use picture::{

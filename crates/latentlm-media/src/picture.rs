@@ -12,7 +12,7 @@ use image::{
 };
 
 use crate::caught::caught;
-use crate::error::{MediaError, io_error};
+use crate::error::{Bound, MediaError, io_error};
 use crate::files::open_regular;
 use crate::jpeg;
 
@@ -109,10 +109,10 @@ fn read_file(path: &Path, limit: u64) -> Result<(Permit<'static>, Vec<u8>), Medi
         .map_err(io_error("read", path))?;
     if bytes.len() as u64 > limit {
         let reason = format!(
-            "a picture file of more than the {} that are allowed (max_picture_mb)",
+            "a picture file of more than the {} that are allowed",
             megabytes(limit)
         );
-        Err(MediaError::malformed(path, reason))
+        Err(MediaError::too_large(path, reason, Bound::Picture))
     } else {
         Ok((permit, bytes))
     }
@@ -125,10 +125,7 @@ fn decode_bytes(
     bytes: &[u8],
     limit: u64,
 ) -> Result<(Permit<'static>, DynamicImage), MediaError> {
-    let undecoded = |source: ImageError| MediaError::Picture {
-        path: path.to_owned(),
-        source,
-    };
+    let undecoded = |source| undecoded(path, limit, source);
     let decode = || -> Result<(Permit<'static>, DynamicImage), MediaError> {
         let mut reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
@@ -142,12 +139,11 @@ fn decode_bytes(
         let ((width, height), total) = (decoder.dimensions(), decoder.total_bytes());
         if total > limit {
             let reason = format!(
-                "a picture of {width} x {height} pixels takes {}, more than the {} that are allowed \
-                 (max_picture_mb)",
+                "a picture of {width} x {height} pixels takes {}, more than the {} that are allowed",
                 megabytes(total),
                 megabytes(limit)
             );
-            return Err(MediaError::malformed(path, reason));
+            return Err(MediaError::too_large(path, reason, Bound::Picture));
         }
         let permit = PICTURES.enter(total, limit);
         // Cameras store rotated pictures and record the rotation in the metadata.
@@ -164,7 +160,22 @@ fn decode_bytes(
     Ok((permit, picture))
 }
 
-fn megabytes(bytes: u64) -> String {
+/// The error of a decoder, which may have come to the limit of its memory.
+pub(crate) fn undecoded(path: &Path, limit: u64, source: ImageError) -> MediaError {
+    match source {
+        ImageError::Limits(_) => {
+            let most = megabytes(limit);
+            let reason = format!("decoding it takes too much memory where {most} are allowed");
+            MediaError::too_large(path, reason, Bound::Picture)
+        }
+        source => MediaError::Picture {
+            path: path.to_owned(),
+            source,
+        },
+    }
+}
+
+pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{} MB", bytes.div_ceil(MEGABYTE))
 }
 

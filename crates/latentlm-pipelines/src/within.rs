@@ -67,6 +67,14 @@ mod tests {
                 "(image.data.max_broken); `image.lm.width`",
             ),
             ("codec.vit is a table", "image.codec.vit is a table"),
+            (
+                "a.png: too large; data.max_picture_mb (of `data check`: --max-picture-mb) allows more",
+                "a.png: too large; image.data.max_picture_mb (of `data check`: --max-picture-mb) allows more",
+            ),
+            (
+                "../a.png; data.outside=true (of `data check`: --outside) allows that",
+                "../a.png; image.data.outside=true (of `data check`: --outside) allows that",
+            ),
             // Once is enough, and what is no key stays.
             ("lower image.lm.width", "lower image.lm.width"),
             (

@@ -4,14 +4,13 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use latentlm_media::MediaError;
 use latentlm_media::sound::{self, SoundLimits};
 use sha2::{Digest, Sha256};
 
 use super::timed::TimedWord;
+use crate::allowed::allows;
 use crate::error::DataError;
 use crate::normal::normal_text;
-use crate::options::allows;
 use crate::skipped::Skipped;
 use crate::split::Split;
 
@@ -183,8 +182,8 @@ impl Clip {
         if !sound::ENDINGS.contains(&ending.as_str()) {
             return Err("is no WAV, FLAC, MP3 or OGG file".into());
         }
-        sound::seconds(&path, limits).map_err(|error| match error {
-            MediaError::Malformed { reason, .. } => reason,
+        sound::seconds(&path, limits).map_err(|error| match DataError::from(error) {
+            DataError::Malformed { reason, .. } => reason,
             error => error.to_string(),
         })
     }

@@ -14,8 +14,8 @@ use super::columns::{self, Columns, Entry};
 use super::finder::{Finder, leads_outside};
 use super::table::{Rows, first_rows, for_each_line, plain_lines, read_table, separator};
 use super::tree;
+use crate::allowed::{ALLOWS_OUTSIDE, allows_more};
 use crate::error::DataError;
-use crate::options::allows_more;
 use crate::split::Split;
 use crate::walk::{WalkOptions, check_folder, walk};
 
@@ -280,8 +280,7 @@ impl TableReader<'_> {
         let (entry, exact) = entry?;
         if !self.bounds.outside && leads_outside(self.folder, base, &entry.audio) {
             return Err(format!(
-                "`{}` leads out of the corpus's folder: put the recording into it, or allow \
-                 recordings outside",
+                "`{}` leads out of the corpus's folder: put the recording into it; {ALLOWS_OUTSIDE}",
                 entry.audio
             ));
         }

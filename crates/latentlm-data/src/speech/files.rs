@@ -4,14 +4,14 @@ use std::path::Path;
 
 use latentlm_media::sound::{self, Audio};
 
-use crate::error::DataError;
+use crate::error::{DataError, of_no_dataset};
 
 /// Reads a sound file within the default bounds, those of [`sound::SoundLimits`].
 ///
 /// # Errors
 /// As [`latentlm_media::sound::read_audio`].
 pub fn read_audio(path: &Path) -> Result<Audio, DataError> {
-    Ok(sound::read_audio(path)?)
+    sound::read_audio(path).map_err(of_no_dataset)
 }
 
 /// Writes a 16-bit mono WAV file atomically: to a temporary file that is synced and renamed.

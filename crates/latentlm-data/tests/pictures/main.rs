@@ -411,6 +411,7 @@ fn a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked() {
         message.contains("23000 x 23000 pixels takes 1514 MB, more than the 256 MB"),
         "{message}"
     );
+    assert!(!message.contains("allows more"), "{message}");
     // The limit is an option.
     for i in 0..30 {
         png(&dir.path().join(format!("cat/{i}.png")), 10);
@@ -425,6 +426,10 @@ fn a_small_file_of_a_huge_picture_is_refused_before_it_is_unpacked() {
     };
     let report = check_with(dir.path(), &options).unwrap();
     assert_eq!(report.problems.len(), 1, "{report}");
-    assert!(report.problems[0].what.contains("1100 x 1100"), "{report}");
+    let what = &report.problems[0].what;
+    assert!(what.contains("1100 x 1100"), "{report}");
+    // It is one of a dataset, and has a key.
+    let key = "data.max_picture_mb (of `data check`: --max-picture-mb) allows more";
+    assert!(what.ends_with(key), "{report}");
     assert!(check(dir.path()).unwrap().problems.is_empty());
 }

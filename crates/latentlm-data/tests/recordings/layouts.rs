@@ -404,6 +404,8 @@ fn recordings_outside_of_the_folder_are_read_only_where_that_is_allowed() {
                     message.contains("line 1: ") && message.contains("leads out of"),
                     "{message}"
                 );
+                let key = "data.outside=true (of `data check`: --outside) allows that";
+                assert!(message.contains(key), "{message}");
             }
             (opened, _) => panic!("{name}: {opened:?}"),
         }

@@ -2,6 +2,7 @@
 //! one frame at a time; writes GIF, animated PNG, folders of frames and contact sheets. GIFs and folders can grow
 //! while their frames are made.
 
+mod excess;
 mod grow;
 mod pace;
 mod raw;

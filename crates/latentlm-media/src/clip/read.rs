@@ -9,13 +9,14 @@ use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, DynamicImage, Frame, Frames, ImageDecoder, ImageFormat, Limits};
 
+use super::excess::{large_frames, too_many};
 use super::screen::Screen;
 use super::stills::frames_in;
 use super::y4m::{self, Y4m};
 use crate::caught::caught;
 use crate::error::{MediaError, io_error};
 use crate::files::open_regular;
-use crate::picture::{MAX_PICTURE_BYTES, Permit, decode_whole, permit};
+use crate::picture::{MAX_PICTURE_BYTES, Permit, decode_whole, permit, undecoded};
 
 /// Largest number of frames of a clip.
 const MAX_FRAMES: usize = 10_000;
@@ -188,10 +189,7 @@ impl ClipReader {
             };
         };
         if self.read == self.limits.frames {
-            let most = self.limits.frames;
-            return Err(malformed(format!(
-                "more than {most} frames (max_clip_frames): cut it into shorter clips"
-            )));
+            return Err(too_many(&self.path, self.limits.frames));
         }
         let (width, height) = (frame.picture.width(), frame.picture.height());
         let (first_width, first_height) = *self.size.get_or_insert((width, height));
@@ -286,21 +284,16 @@ fn animation(
     path: &Path,
     limit: u64,
 ) -> Result<Option<Animation>, MediaError> {
-    let undecoded = |source| MediaError::Picture {
-        path: path.to_owned(),
-        source,
-    };
+    let undecoded = |source| undecoded(path, limit, source);
     let bounded = |(width, height): (u32, u32)| {
         let bytes = u64::from(width) * u64::from(height) * RGBA;
         if (1..=limit).contains(&bytes) {
             return Ok(permit(bytes, limit));
         }
-        let reason = if bytes == 0 {
-            "a clip without pixels".to_owned()
-        } else {
-            format!("frames of {width} x {height} pixels are larger than allowed")
-        };
-        Err(MediaError::malformed(path, reason))
+        Err(match bytes {
+            0 => MediaError::malformed(path, "a clip without pixels"),
+            _ => large_frames(path, (width, height), bytes, limit),
+        })
     };
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(limit.saturating_mul(HELD).max(WORKING));

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::excess::too_many;
 use crate::error::{MediaError, io_error};
 
 /// Extensions of pictures that may be frames. A GIF is a clip of its own.
@@ -75,10 +76,7 @@ pub(super) fn frames_in(folder: &Path, most: usize) -> Result<Vec<PathBuf>, Medi
             continue;
         }
         if files.len() == most {
-            return Err(MediaError::malformed(
-                folder,
-                format!("more than {most} frames (max_clip_frames)"),
-            ));
+            return Err(too_many(folder, most));
         }
         files.push(path);
     }

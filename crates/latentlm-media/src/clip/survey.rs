@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::pace::Pace;
 use super::read::{ClipLimits, ClipReader};
-use crate::error::MediaError;
+use crate::error::{Bound, MediaError};
 use crate::picture::{ImageSpec, fit};
 
 /// Highest frame rate in frames a second.
@@ -73,10 +73,10 @@ impl ClipSurvey {
             let times = pace.times(frame.seconds);
             if survey.shown.len().saturating_add(times) > limits.frames {
                 let reason = format!(
-                    "lasts for more than {} frames at {rate_hz} a second (max_clip_frames): cut it into shorter clips",
+                    "lasts for more than {} frames at {rate_hz} a second: cut it into shorter clips",
                     limits.frames
                 );
-                return Err(MediaError::malformed(path, reason));
+                return Err(MediaError::too_large(path, reason, Bound::Frames));
             }
             survey.shown.extend(std::iter::repeat_n(index, times));
         }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use image::{DynamicImage, GrayImage, Rgb, RgbImage};
 
+use super::excess::large_frames;
 use crate::error::{MediaError, io_error};
 
 /// First bytes of a file.
@@ -51,10 +52,8 @@ impl Y4m {
         let header = Header::parse(&line).map_err(malformed)?;
         let bytes = u64::from(header.width) * u64::from(header.height) * 3;
         if bytes > limit {
-            let (width, height) = (header.width, header.height);
-            return Err(malformed(format!(
-                "frames of {width} x {height} pixels are larger than allowed"
-            )));
+            let size = (header.width, header.height);
+            return Err(large_frames(path, size, bytes, limit));
         }
         Ok(Self { file, header })
     }
@@ -357,7 +356,10 @@ mod tests {
             (b"YUV4MPEG2 W2 H2 It\nFRAME\n", "interlaced"),
             (b"YUV4MPEG2 W2 Cmono\nFRAME\n", "no height"),
             (b"YUV4MPEG2 W0 H2\n", "`0` pixels"),
-            (b"YUV4MPEG2 W65535 H65535\n", "larger than allowed"),
+            (
+                b"YUV4MPEG2 W65535 H65535\n",
+                "frames of 65535 x 65535 pixels take 12288 MB, more than the ",
+            ),
             (b"YUV4MPEG2 W2 H2 F0:1\n", "`0:1`"),
             (b"YUV4MPEG2 W2 H2", "cut off inside a line"),
             (

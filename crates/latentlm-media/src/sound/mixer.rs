@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::audio::Audio;
-use crate::error::MediaError;
+use crate::error::{Bound, MediaError};
 
 /// A recording is silent if its loudest sample is below this value, -80 dB of full scale.
 const SILENT_PEAK: f32 = 1e-4;
@@ -47,17 +47,18 @@ impl SoundLimits {
         sample_rate_hz: u32,
     ) -> Result<(), MediaError> {
         let seconds = frames as f64 / f64::from(sample_rate_hz);
-        let reason = if frames > self.samples as u64 {
-            format!(
-                "holds more than {} samples, the most that is read (max_samples): cut it into several",
+        if frames > self.samples as u64 {
+            let reason = format!(
+                "holds more than {} samples, the most that is read: cut it into several",
                 self.samples
-            )
-        } else if seconds > self.seconds {
-            format!("lasts more than {:.2} s", self.seconds)
-        } else {
-            return Ok(());
-        };
-        Err(MediaError::malformed(path, reason))
+            );
+            return Err(MediaError::too_large(path, reason, Bound::Samples));
+        }
+        if seconds > self.seconds {
+            let reason = format!("lasts more than {:.2} s", self.seconds);
+            return Err(MediaError::malformed(path, reason));
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,9 @@ pub struct VideoDataConfig {
     pub outside: bool,
     /// Most megabytes that a frame takes once it is decoded.
     pub max_picture_mb: u64,
+    /// Largest size in megabytes of all digits in IDX files.
+    #[serde(default = "max_idx_mb")]
+    pub max_idx_mb: u64,
     /// Largest size in megabytes of a table.
     #[serde(default = "max_table_mb")]
     pub max_table_mb: u64,
@@ -41,6 +44,10 @@ pub struct VideoDataConfig {
     /// Largest number of frames of all clips, at the wanted rate.
     #[serde(default = "max_total_frames")]
     pub max_total_frames: usize,
+}
+
+fn max_idx_mb() -> u64 {
+    ReadOptions::default().max_idx_mb
 }
 
 fn max_table_mb() -> u64 {
@@ -139,11 +146,11 @@ impl VideoDataConfig {
             max_broken: self.max_broken,
             outside: self.outside,
             max_picture_mb: self.max_picture_mb,
+            max_idx_mb: self.max_idx_mb,
             max_table_mb: self.max_table_mb,
             max_records: self.max_records,
             max_clip_frames: self.max_clip_frames,
             max_total_frames: self.max_total_frames,
-            ..ReadOptions::default()
         }
     }
 }
@@ -288,6 +295,7 @@ mod tests {
         let recipe = VideoRecipe::default();
         assert_eq!(recipe.data.options(), ReadOptions::default());
         let lacked = [
+            ("data", "max_idx_mb"),
             ("data", "max_table_mb"),
             ("data", "max_records"),
             ("data", "max_clip_frames"),
@@ -296,6 +304,7 @@ mod tests {
         ];
         assert_eq!(read_without(&recipe, &lacked), recipe);
         let changes = [
+            "data.max_idx_mb=5",
             "data.max_table_mb=7",
             "data.max_records=9",
             "data.max_clip_frames=11",
@@ -305,6 +314,7 @@ mod tests {
         let changed = VideoRecipe::resolve(None, &changes).unwrap();
         let options = changed.data.options();
         assert_eq!((options.max_table_mb, options.max_records), (7, 9));
+        assert_eq!(options.max_idx_mb, 5);
         let frames = (options.max_clip_frames, options.max_total_frames);
         assert_eq!(frames, (11, 13));
     }
