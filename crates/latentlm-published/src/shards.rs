@@ -47,7 +47,7 @@ pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, PretrainedError> {
     for shard in shards {
         if !is_inside(shard) {
             let reason = format!(
-                "names the shard `{}` outside of its folder",
+                "names the shard `{}` outside of its folder: put it, or a link to it, into the folder, and name that",
                 shard.escape_debug()
             );
             return Err(json_error(&index, reason));

@@ -339,7 +339,8 @@ fn shards_outside_of_the_folder_are_refused() {
         let map = serde_json::json!({ "weight_map": { "a": shard } });
         fs::write(&index, map.to_string()).unwrap();
         let message = load(&folder).unwrap_err().to_string();
-        assert!(message.contains("outside of its folder"), "{message}");
+        let part = "outside of its folder: put it, or a link to it, into the folder, and name that";
+        assert!(message.ends_with(part), "{message}");
         assert!(message.contains("index.json"), "{message}");
     }
     let parts = folder.join("parts");
@@ -347,6 +348,28 @@ fn shards_outside_of_the_folder_are_refused() {
     fs::copy(&weights, parts.join("a.safetensors")).unwrap();
     let map = serde_json::json!({ "weight_map": { "a": "./parts/a.safetensors" } });
     fs::write(&index, map.to_string()).unwrap();
+    assert_eq!(
+        parameters(&load(&folder).unwrap()),
+        parameters(&load(&shipped()).unwrap())
+    );
+}
+
+/// What the user puts into the folder is the user's business: the hub's cache consists of links.
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_folder_leads_to_a_shard_anywhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let [folder, beside] = ["model", "beside"].map(|name| dir.path().join(name));
+    for path in [&folder, &beside] {
+        fs::create_dir(path).unwrap();
+    }
+    fs::copy(shipped().join("config.json"), folder.join("config.json")).unwrap();
+    let weights = beside.join("a.safetensors");
+    fs::copy(shipped().join("model.safetensors"), &weights).unwrap();
+    std::os::unix::fs::symlink(&weights, folder.join("b.safetensors")).unwrap();
+    let map = serde_json::json!({ "weight_map": { "a": "b.safetensors" } });
+    let index = folder.join("model.safetensors.index.json");
+    fs::write(index, map.to_string()).unwrap();
     assert_eq!(
         parameters(&load(&folder).unwrap()),
         parameters(&load(&shipped()).unwrap())
