@@ -6,16 +6,17 @@ use std::time::SystemTime;
 
 use burn::tensor::Device;
 use latentlm_compare::{
-    CompareSamplingOptions, Comparison, SigmaResult, VariantResult, compare_heads, compare_image,
-    compare_latents, compare_sampling, compare_sigma,
+    CompareSamplingOptions, Comparison, SigmaResult, VariantResult, compare_fast_mllm,
+    compare_fast_tts, compare_heads, compare_image, compare_latents, compare_mllm,
+    compare_sampling, compare_sigma, compare_tts,
 };
-use latentlm_eval::{EvaluateOptions, Judges, evaluate_image_by, unshown};
+use latentlm_eval::{EvaluateOptions, Judges, SpeechJudges, evaluate_image_by, unshown};
 use latentlm_pipelines::{ImagePipeline, ImageRecipe, Recipe, RunFolder, Wanted};
 use latentlm_tests::{
     data_at, few_digits, tiny_comparison, tiny_heads_comparison, tiny_latents_comparison,
     tiny_recipe, tiny_sigma_comparison,
 };
-use latentlm_train::{RunEnd, train_image};
+use latentlm_train::{RunEnd, RunOptions, TrainError, train_image};
 
 use crate::runs::{alone, run_options};
 
@@ -81,6 +82,44 @@ fn rivals_are_trained_and_measured_alike() {
     ] {
         assert!(html.contains(part), "{part}");
     }
+}
+
+/// A comparison in a folder that is in use, of data that are not there: who looks for them first says so.
+fn is_refused<R: Recipe>(
+    table: &str,
+    compare: impl Fn(R, RunOptions) -> Result<RunEnd, TrainError>,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("r");
+    let recipe = R::resolve(None, &[data_at(table, Path::new("nowhere"))]).unwrap();
+    let told = |resume, part: &str| {
+        let failed = compare(recipe.clone(), run_options(&path, resume, false));
+        let message = failed.unwrap_err().to_string();
+        assert!(message.contains(part), "{}: {message}", R::COMMAND);
+    };
+    let first = RunFolder::<R>::claim(&path).unwrap();
+    told(false, "is training here");
+    first.set_recipe(&recipe).unwrap();
+    told(true, "is training here");
+    drop(first);
+    told(true, "nowhere");
+}
+
+#[test]
+fn a_second_comparison_is_refused_before_it_opens_its_data() {
+    is_refused("image.", compare_image);
+    is_refused("mllm.", compare_mllm);
+    let judges = SpeechJudges::default;
+    is_refused("speech.", |recipe, options| {
+        compare_tts(recipe, judges(), options)
+    });
+    is_refused("image.", compare_sigma);
+    is_refused("image.", compare_heads);
+    is_refused("image.", compare_latents);
+    is_refused("speech.", |recipe, options| {
+        compare_fast_tts(recipe, judges(), options)
+    });
+    is_refused("mllm.", compare_fast_mllm);
 }
 
 #[test]

@@ -14,8 +14,8 @@ use latentlm_pipelines::{
     TrainingData, declare_recipe,
 };
 use latentlm_train::{
-    Result, RunEnd, RunOptions, TrainError, check_memory, phases, reading, train_mllm_with,
-    train_speech_with,
+    Result, RunEnd, RunOptions, TrainError, check_memory, open_run_with, phases, reading,
+    train_mllm_with, train_speech_with,
 };
 use serde::Serialize;
 
@@ -164,8 +164,7 @@ fn measurements(evaluation: &impl Serialize) -> Values {
         .collect()
 }
 
-/// The data that a model is trained and measured on. Before the comparison's folder is made: measurements of other data do
-/// not count.
+/// The data that a model is trained and measured on. Measurements of other data do not count.
 ///
 /// # Errors
 /// If they can't be read.
@@ -191,9 +190,10 @@ pub fn compare_fast_tts(
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
     check_memory(&recipe.speech, 1, &options)?;
-    let data = opened(&recipe.speech, SpeechData::open, &options)?;
-    let fingerprints = [data.fingerprint(), data.test.fingerprint()].join(" ");
-    drop(data);
+    let (folder, fingerprints) = open_run_with(&recipe, &options, || {
+        let data = opened(&recipe.speech, SpeechData::open, &options)?;
+        Ok([data.fingerprint(), data.test.fingerprint()].join(" "))
+    })?;
     let config = &recipe.fast_tts;
     let measure = |path: &Path, sample: SampleOptions| -> Result<Values> {
         let evaluate = EvaluateSpeechOptions {
@@ -216,7 +216,7 @@ pub fn compare_fast_tts(
         listeners: listeners(&judges),
         measure: &measure,
     };
-    students.run(&recipe, "fast-tts", &options)
+    students.run(&folder.run, &recipe, "fast-tts", &options)
 }
 
 /// Trains a model of text and pictures and its fast student with every seed, or continues, and writes `fast-mllm.json`,
@@ -227,9 +227,10 @@ pub fn compare_fast_tts(
 pub fn compare_fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<RunEnd> {
     let options = options.within("mllm.");
     check_memory(&recipe.mllm, 1, &options)?;
-    let data = opened(&recipe.mllm, MllmData::open, &options)?;
-    let fingerprints = [data.fingerprint(), data.test.fingerprint()].join(" ");
-    drop(data);
+    let (folder, fingerprints) = open_run_with(&recipe, &options, || {
+        let data = opened(&recipe.mllm, MllmData::open, &options)?;
+        Ok([data.fingerprint(), data.test.fingerprint()].join(" "))
+    })?;
     let config = &recipe.fast_mllm;
     let measure = |path: &Path, sample: SampleOptions| -> Result<Values> {
         let evaluate = EvaluateOptions {
@@ -249,7 +250,7 @@ pub fn compare_fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<
         listeners: BTreeMap::new(),
         measure: &measure,
     };
-    students.run(&recipe, "fast-mllm", &options)
+    students.run(&folder.run, &recipe, "fast-mllm", &options)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use burn::config::Config;
 use latentlm::SampleOptions;
 use latentlm::core::bundle::io_error;
 use latentlm_eval::{ComparedSoFar, bar_chart, decimals, deviation, mean, stack};
-use latentlm_pipelines::{LmConfig, PipelineError, Recipe, checked_within};
-use latentlm_train::{Result, RunEnd, RunOptions, open_run, wrong_teacher};
+use latentlm_pipelines::{LmConfig, PipelineError, Recipe, RunFolder, checked_within};
+use latentlm_train::{Result, RunEnd, RunOptions, wrong_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::seed_at;
@@ -218,18 +218,18 @@ pub(crate) struct Students<'a, R> {
 
 impl<R: HasStudent> Students<'_, R> {
     /// Trains and measures both with every seed, or continues, each a run within the run's folder, and writes a table and a
-    /// figure. `whole` is the recipe of the comparison, `name` that of its files.
+    /// figure. `folder` is that of the comparison, `whole` its recipe, `name` that of its files.
     ///
     /// # Errors
-    /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
+    /// If the recipe or data are wrong, a loss is not finite, or a file can't be written.
     pub(crate) fn run<W: Recipe>(
         &self,
+        folder: &RunFolder<W>,
         whole: &W,
         name: &str,
         options: &RunOptions,
     ) -> Result<RunEnd> {
         let started = Instant::now();
-        let folder = open_run(whole, options)?;
         let models = [Model::Default, Model::Student];
         let mut results = Vec::new();
         for model in models {
@@ -251,13 +251,13 @@ impl<R: HasStudent> Students<'_, R> {
                     figure: &figure(&results, R::SHOWN),
                     stages: &[],
                 };
-                report(&folder.run, whole, &found, options.progress);
+                report(folder, whole, &found, options.progress);
             }
             // After each pair: a comparison that is stopped or killed has the table of those before.
             let (table, drawn) = (table(&results), figure(&results, R::SHOWN));
-            write_result(&folder.run, name, &results, table, drawn)?;
+            write_result(folder, name, &results, table, drawn)?;
         }
-        Ok(end(&folder.run, name, started))
+        Ok(end(folder, name, started))
     }
 
     /// Whether measurements of before count: under the same conditions, and at least these commands listened.

@@ -20,8 +20,8 @@ use latentlm_pipelines::{
     PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, SpeechRecipe, TrainingData,
 };
 use latentlm_train::{
-    Result, RunEnd, RunOptions, SpokenSamples, TrainError, check_memory, encode_speech, open_run,
-    phases, reading, train_speech,
+    Result, RunEnd, RunOptions, SpokenSamples, TrainError, check_memory, encode_speech,
+    open_run_with, phases, reading, train_speech,
 };
 use serde::{Deserialize, Serialize};
 
@@ -124,25 +124,8 @@ pub fn compare_tts(
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
     check_memory(&recipe.speech, 1, &options)?;
-    let opened = reading("opening data", options.progress, || {
-        SpeechData::open(&recipe.codes())
-    });
-    let within =
-        |error: PipelineError| TrainError::from(error).within::<SpeechRecipe>(&options.within);
-    let mut data = opened.map_err(within)?;
-    let tokenizer = data.tokenizer(&recipe.speech)?;
-    let kept = Utterances::kept(&options.path).filter(|_| options.resume);
-    let utterances = match kept {
-        Some(kept) => kept,
-        None => Utterances::of(&mut data, &tokenizer)?,
-    };
-    let texts = Texts {
-        vocabulary: tokenizer.vocabulary(),
-        utterance: utterances.mean(),
-    };
-    let entries = entries(&recipe, texts, &options.device)?;
-    let fingerprints = fingerprints(&recipe, &data)?;
-    let folder = open_run(&recipe, &options)?;
+    let (folder, opened) = open_run_with(&recipe, &options, || opened(&recipe, &options))?;
+    let (utterances, entries, fingerprints) = opened;
     let mut running = Running {
         minutes: Minutes::read(&options.path),
         run: &folder.run,
@@ -177,6 +160,35 @@ pub fn compare_tts(
     report(&folder.run, &recipe, &found, options.progress);
     write_result(&folder.run, "compare", &comparison, table, figure)?;
     Ok(end(&folder.run, "compare", started))
+}
+
+/// Opens the data. Returns what steps are counted by, the models, and hashes of the data.
+///
+/// # Errors
+/// If data can't be read, or a model has too many or too few parameters.
+fn opened(
+    recipe: &CompareTtsRecipe,
+    options: &RunOptions,
+) -> Result<(Utterances, Vec<Entry>, String)> {
+    let opened = reading("opening data", options.progress, || {
+        SpeechData::open(&recipe.codes())
+    });
+    let within =
+        |error: PipelineError| TrainError::from(error).within::<SpeechRecipe>(&options.within);
+    let mut data = opened.map_err(within)?;
+    let tokenizer = data.tokenizer(&recipe.speech)?;
+    let kept = Utterances::kept(&options.path).filter(|_| options.resume);
+    let utterances = match kept {
+        Some(kept) => kept,
+        None => Utterances::of(&mut data, &tokenizer)?,
+    };
+    let texts = Texts {
+        vocabulary: tokenizer.vocabulary(),
+        utterance: utterances.mean(),
+    };
+    let entries = entries(recipe, texts, &options.device)?;
+    let fingerprints = fingerprints(recipe, &data)?;
+    Ok((utterances, entries, fingerprints))
 }
 
 /// Hashes of all data that are trained or measured on.

@@ -231,7 +231,22 @@ impl<R> Drop for StartedRun<R> {
 /// If the folder can't be read or written, another process trains in it, or the run was begun with another
 /// recipe.
 pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<StartedRun<R>> {
+    let (started, ()) = open_run_with(recipe, options, || Ok(()))?;
+    Ok(started)
+}
+
+/// [`open_run`] for one that reads data first. `prepare` is called after the folder is locked, as in [`Context::open`],
+/// and before the recipe is written: one that fails changes nothing.
+///
+/// # Errors
+/// As [`open_run`], or those of `prepare`.
+pub fn open_run_with<R: Recipe, T>(
+    recipe: &R,
+    options: &RunOptions,
+    prepare: impl FnOnce() -> Result<T>,
+) -> Result<(StartedRun<R>, T)> {
     let started = StartedRun::open(recipe, options)?;
+    let prepared = prepare()?;
     started.run.set_recipe(recipe)?;
     let mut notes = started.notes.clone();
     let kept = keep_origin(&options.path, Work::Training, options.devices());
@@ -239,7 +254,7 @@ pub fn open_run<R: Recipe>(recipe: &R, options: &RunOptions) -> Result<StartedRu
     for note in &notes {
         progress::say(note, options.progress);
     }
-    Ok(started)
+    Ok((started, prepared))
 }
 
 /// The note for a report that will not say where the run was trained: no reason to end it.
@@ -470,6 +485,44 @@ mod tests {
         fails(true);
         assert!(path.join("config.toml").is_file());
         assert_eq!(open(&path, true, |_| Ok(NoData)), None);
+    }
+
+    /// The same of a comparison, which trains runs in its folder: what fails changes nothing.
+    #[test]
+    fn a_comparison_is_locked_while_it_opens_its_data() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/r");
+        let begun = ImageRecipe::default();
+        let mut longer = begun.clone();
+        longer.lm_train.steps += 1;
+        let fails = |recipe: &ImageRecipe, resume| {
+            let options = RunOptions {
+                resume,
+                ..options(&path)
+            };
+            let opened = open_run_with(recipe, &options, || {
+                let second = open_run_with(recipe, &options, || -> Result<()> {
+                    panic!("its data were opened")
+                });
+                let told = second.err().unwrap().to_string();
+                assert!(told.contains("is training here"), "{told}");
+                Err::<(), _>(TrainError::config("no data"))
+            });
+            assert_eq!(opened.err().unwrap().to_string(), "recipe: no data");
+        };
+        fails(&begun, false);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        drop(RunFolder::create(&path, &begun).unwrap());
+        let config = fs::read(path.join("config.toml")).unwrap();
+        fails(&longer, true);
+        assert_eq!(fs::read(path.join("config.toml")).unwrap(), config);
+        let resumed = RunOptions {
+            resume: true,
+            ..options(&path)
+        };
+        let (_run, data) = open_run_with(&longer, &resumed, || Ok(7)).unwrap();
+        assert_eq!(data, 7);
+        assert_ne!(fs::read(path.join("config.toml")).unwrap(), config);
     }
 
     /// The data of a comparison's image model: the key is one of the comparison.

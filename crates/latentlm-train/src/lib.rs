@@ -65,7 +65,7 @@ pub use adversarial::{AdversarialTrainer, CodecSetup, CodecShard, NamedValues};
 pub use ahead::Ahead;
 pub use burn::train::Interrupter;
 pub use codec_stage::{CodecTask, TaskCodec, codec_setup, train as train_codec};
-pub use context::{Context, RunEnd, StartedRun, WholeReport, open_run};
+pub use context::{Context, RunEnd, StartedRun, WholeReport, open_run, open_run_with};
 pub use error::{Result, TrainError};
 pub use image::*;
 pub use latent_cache::LatentCache;

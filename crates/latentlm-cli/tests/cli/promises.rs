@@ -127,14 +127,18 @@ fn leaves_no_parents(dir: &Path) {
 fn a_failed_comparison_leaves_no_folder() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
-    for kind in ["sigma", "heads", "latents", "image"] {
-        let words = [
-            "compare",
-            kind,
-            "--progress",
-            "silent",
-            "image.data.path=nowhere",
-        ];
+    for (kind, table) in [
+        ("sigma", "image"),
+        ("heads", "image"),
+        ("latents", "image"),
+        ("image", "image"),
+        ("mllm", "mllm"),
+        ("tts", "speech"),
+        ("fast-tts", "speech"),
+        ("fast-mllm", "mllm"),
+    ] {
+        let data = format!("{table}.data.path=nowhere");
+        let words = ["compare", kind, "--progress", "silent", &data];
         expect(&mut crate::latentlm(dir, &words), 1, "nowhere");
         assert!(
             !dir.join("runs").exists(),
