@@ -7,7 +7,7 @@ use std::path::Path;
 use latentlm_data::{TextTokenizer, TokenizerKind, normal_text};
 use latentlm_keys::{Key, Kind, Value, overrides};
 use latentlm_pipelines::{
-    ImageRecipe, KnownText, Manifest, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe,
+    ImageRecipe, KnownText, Manifest, MllmRecipe, Recipe, SkippedSteps, SpeechRecipe, VideoRecipe,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -132,9 +132,10 @@ fn manifest_reads_back<R: Recipe>(cases: u32) {
         any::<String>(),
         (any::<u64>(), any::<u64>()),
         prop::option::of([-100.0_f32..100.0, 0.001..100.0]),
+        (any::<u64>(), prop::collection::vec(any::<u64>(), 0..4)),
     );
     hold(cases, words, |words| {
-        let (picks, classes, fingerprint, (step, seed), whitening) = words;
+        let (picks, classes, fingerprint, (step, seed), whitening, (total, recent)) = words;
         let Ok(recipe) = R::resolve(None, &changes::<R>(&picks)) else {
             return Ok(());
         };
@@ -143,6 +144,7 @@ fn manifest_reads_back<R: Recipe>(cases: u32) {
             step,
             seed,
             whitening,
+            skipped_steps: SkippedSteps { total, recent },
             ..Manifest::new("lm", &recipe, &classes, &fingerprint)
         };
         let json = serde_json::to_vec_pretty(&manifest).unwrap();

@@ -70,7 +70,7 @@ pub use inventory::{Changes, Inventory};
 pub use known::{KnownText, Unheard};
 pub use latentlm_keys::{Keys, RecipeError, printable};
 pub use lock::RunLock;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, SkippedSteps};
 pub use metrics::{MetricLine, MetricsLog, series};
 #[cfg(feature = "mllm")]
 pub use mllm::*;

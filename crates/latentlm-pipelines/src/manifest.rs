@@ -23,6 +23,21 @@ const MOST_BYTES: u64 = 16 << 20;
 /// few hundred.
 const MOST_VALUES: usize = 500_000;
 
+/// Steps of a stage that changed no weight, because their gradients were not finite.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedSteps {
+    /// Number of all of them.
+    pub total: u64,
+    /// The steps among the last ones that decide whether training ends.
+    pub recent: Vec<u64>,
+}
+
+impl SkippedSteps {
+    fn is_none(&self) -> bool {
+        self.total == 0 && self.recent.is_empty()
+    }
+}
+
 /// The description of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest<R> {
@@ -45,6 +60,9 @@ pub struct Manifest<R> {
     pub dataset_fingerprint: String,
     /// Bias and scale of the latents' whitening, once known.
     pub whitening: Option<[f32; 2]>,
+    /// Steps so far that changed nothing; none in manifests of older versions.
+    #[serde(default, skip_serializing_if = "SkippedSteps::is_none")]
+    pub skipped_steps: SkippedSteps,
     /// Sizes and hashes of the other files of the checkpoint; empty in manifests of older versions.
     #[serde(default)]
     pub files: FileSums,
@@ -68,6 +86,7 @@ impl<R: Recipe> Manifest<R> {
             classes: classes.to_vec(),
             dataset_fingerprint: fingerprint.into(),
             whitening: None,
+            skipped_steps: SkippedSteps::default(),
             files: FileSums::new(),
             checksum: String::new(),
             recipe: recipe.clone(),

@@ -75,7 +75,9 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         opened => opened?,
     };
     context.begin(S::NAME, step, total)?;
-    let mut skips = Skips::default();
+    let mut skips = latest.as_ref().map_or_else(Skips::default, |found| {
+        Skips::resumed(&found.manifest.skipped_steps, step)
+    });
     let accumulation = config.grad_accumulation as u64;
     for round in step * accumulation..total * accumulation {
         let (report, output) = stage.round(context, round)?;
@@ -114,7 +116,7 @@ pub fn run<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         // A run that is killed between saving and showing shows the step again. If showing fails, the step is saved
         // already.
         if save {
-            save_checkpoint(&stage, context, step, &key)?;
+            save_checkpoint(&stage, context, step, &key, &skips)?;
         }
         shown?;
         if stop {
@@ -146,9 +148,11 @@ fn save_checkpoint<R: Recipe, D: TrainingData, S: Stage<R, D>>(
     context: &mut Context<R, D>,
     step: u64,
     key: &str,
+    skips: &Skips,
 ) -> Result<()> {
     let manifest = Manifest {
         whitening: stage.whitening(),
+        skipped_steps: skips.saved(),
         ..context.manifest(S::NAME, step)
     };
     let saved = context
@@ -179,6 +183,9 @@ pub fn number(x: Tensor<1>) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
     use crate::context::NoData;
     use crate::options::{ProgressMode, RunOptions};
@@ -230,15 +237,16 @@ mod tests {
         }
     }
 
-    /// Six steps of a stage, each with a checkpoint. Returns how it ended, and the steps that are kept.
-    fn six_steps(
-        open: impl FnOnce() -> Result<Scripted>,
+    /// Opens a run of so many steps, each with a checkpoint.
+    fn opened(
+        path: &Path,
+        steps: u64,
+        resume: bool,
         interrupter: Interrupter,
-    ) -> (Result<bool>, Vec<u64>) {
-        let dir = tempfile::tempdir().unwrap();
+    ) -> Context<ImageRecipe, NoData> {
         let options = RunOptions {
-            path: dir.path().join("r"),
-            resume: false,
+            path: path.into(),
+            resume,
             accept_changed_data: false,
             device: Device::default(),
             more_devices: Vec::new(),
@@ -247,13 +255,22 @@ mod tests {
             within: String::new(),
         };
         let mut recipe = ImageRecipe::default();
-        recipe.lm_train.steps = 6;
+        recipe.lm_train.steps = steps;
         recipe.lm_train.checkpoint_every = 1;
         recipe.lm_train.sample_every = 2;
         recipe.lm_train.log_every = 1;
         recipe.lm_train.grad_accumulation = 1;
-        let config = recipe.lm_train.clone();
-        let mut context = Context::open(recipe, options, |_| Ok(NoData)).unwrap();
+        Context::open(recipe, options, |_| Ok(NoData)).unwrap()
+    }
+
+    /// Six steps of a stage, each with a checkpoint. Returns how it ended, and the steps that are kept.
+    fn six_steps(
+        open: impl FnOnce() -> Result<Scripted>,
+        interrupter: Interrupter,
+    ) -> (Result<bool>, Vec<u64>) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut context = opened(&dir.path().join("r"), 6, false, interrupter);
+        let config = context.recipe.lm_train.clone();
         let ended = run(&mut context, &config, |_, _| open());
         let folder = context.run.file("checkpoints/lm");
         let kept = (1..=6).filter(|step| folder.join(format!("step-{step}")).is_dir());
@@ -283,6 +300,58 @@ mod tests {
         let (ended, kept) = six_steps(|| Ok(stage(&[1], None)), interrupter);
         assert!(!ended.unwrap());
         assert_eq!(kept, [1]);
+    }
+
+    /// A stage that skips some steps, in one call or in one a step. Returns how it ended, and its log.
+    fn to_its_end(steps: u64, skipped: &[u64], one_by_one: bool) -> (String, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        for call in 0..steps {
+            let interrupter = Interrupter::new();
+            if one_by_one {
+                interrupter.stop(None);
+            }
+            let mut context = opened(&path, steps, call > 0, interrupter);
+            let config = context.recipe.lm_train.clone();
+            let ended = run(&mut context, &config, |_, _| {
+                Ok(Scripted {
+                    skipped: skipped.to_vec(),
+                    ..Scripted::default()
+                })
+            });
+            let told: String = match ended {
+                Ok(false) => continue,
+                Ok(true) => "finished".into(),
+                Err(error) => error.to_string(),
+            };
+            let log = fs::read_to_string(path.join("metrics.jsonl")).unwrap();
+            return (told, log);
+        }
+        panic!("it does not end");
+    }
+
+    /// The numbers of skipped steps in the log, and the end of a training that learns nothing, do not depend on how often
+    /// it is stopped.
+    #[test]
+    fn skipped_steps_are_counted_across_resumes() {
+        let in_a_row: Vec<u64> = (3..=30).collect();
+        for (steps, skipped, end, last) in [
+            (
+                30,
+                &in_a_row[..],
+                "20 of the last 22 steps up to step 22",
+                19,
+            ),
+            (5, &[1, 2, 3, 4, 5][..], "none of its 5 steps", 4),
+            (5, &[2, 4][..], "finished", 2),
+        ] {
+            let whole = to_its_end(steps, skipped, false);
+            assert!(whole.0.contains(end), "{}", whole.0);
+            assert_eq!(to_its_end(steps, skipped, true), whole);
+            let line = whole.1.lines().last().unwrap();
+            let counted = format!("\"skipped_steps\":{last}.0");
+            assert!(line.contains(&counted), "{line}");
+        }
     }
 
     #[test]
