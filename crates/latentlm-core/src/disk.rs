@@ -54,6 +54,8 @@ pub enum Change {
     CreateFolder(PathBuf),
     /// A file was written under this name.
     Write(PathBuf),
+    /// Bytes were added at a file's end.
+    Append(PathBuf),
     /// A file's bytes reached the disk.
     SyncFile(PathBuf),
     /// A folder's list of names reached the disk.
@@ -136,6 +138,26 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     note(|| Change::Write(path.into()));
+    file.sync_all()?;
+    note(|| Change::SyncFile(path.into()));
+    Ok(())
+}
+
+/// Adds bytes at the end of a file that was opened for that. They reach the disk with [`sync_open`].
+///
+/// # Errors
+/// If they can't be written.
+pub fn append(file: &mut File, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    file.write_all(bytes)?;
+    note(|| Change::Append(path.into()));
+    Ok(())
+}
+
+/// Syncs the bytes of an open file.
+///
+/// # Errors
+/// If they can't be synced.
+pub fn sync_open(file: &File, path: &Path) -> io::Result<()> {
     file.sync_all()?;
     note(|| Change::SyncFile(path.into()));
     Ok(())

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm::core::disk;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -77,8 +77,19 @@ impl MetricsLog {
             step,
             values: values.collect(),
         };
-        let json = serde_json::to_string(&line).unwrap_or_default();
-        writeln!(self.file, "{json}").map_err(io_error("write", &self.path))?;
+        let mut json = serde_json::to_string(&line).unwrap_or_default();
+        json.push('\n');
+        let added = disk::append(&mut self.file, &self.path, json.as_bytes());
+        added.map_err(io_error("write", &self.path))?;
+        Ok(())
+    }
+
+    /// Syncs the records, so that no later file reaches the disk before them.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn sync(&self) -> Result<()> {
+        disk::sync_open(&self.file, &self.path).map_err(io_error("sync", &self.path))?;
         Ok(())
     }
 

@@ -164,6 +164,14 @@ impl<R: Recipe, D: TrainingData> Context<R, D> {
         Ok(())
     }
 
+    /// Has the records reach the disk: a checkpoint must not be newer than its log, which goes on behind it.
+    ///
+    /// # Errors
+    /// If they can't be written.
+    pub fn sync_log(&self) -> Result<()> {
+        Ok(self.log.sync()?)
+    }
+
     /// Shows an event.
     pub fn note(&mut self, event: &str) {
         self.progress.note(event);

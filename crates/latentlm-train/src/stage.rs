@@ -155,6 +155,7 @@ fn save_checkpoint<R: Recipe, D: TrainingData, S: Stage<R, D>>(
         skipped_steps: skips.saved(),
         ..context.manifest(S::NAME, step)
     };
+    context.sync_log()?;
     let saved = context
         .run
         .checkpoint(&manifest, |bundle| stage.save(bundle));
@@ -191,7 +192,8 @@ mod tests {
     use crate::options::{ProgressMode, RunOptions};
     use burn::tensor::Device;
     use burn::train::Interrupter;
-    use latentlm_pipelines::ImageRecipe;
+    use latentlm::core::conformance::power_cut;
+    use latentlm_pipelines::{ImageRecipe, MetricsLog, RunFolder};
 
     /// A stage that skips steps and fails as it is told.
     #[derive(Default)]
@@ -352,6 +354,37 @@ mod tests {
             let counted = format!("\"skipped_steps\":{last}.0");
             assert!(line.contains(&counted), "{line}");
         }
+    }
+
+    /// Whenever the power goes: the log has every step up to the newest checkpoint, and no line twice.
+    #[test]
+    fn a_power_cut_leaves_no_checkpoint_that_is_newer_than_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let mut context = opened(&path, 3, false, Interrupter::new());
+        let config = context.recipe.lm_train.clone();
+        let (ended, recording) = power_cut::record(dir.path(), || {
+            run(&mut context, &config, |_, _| Ok(Scripted::default()))
+        });
+        assert!(ended.unwrap());
+        let mut newest = Vec::new();
+        for left in recording.remains() {
+            let dir = tempfile::tempdir().unwrap();
+            left.restore(dir.path());
+            let path = dir.path().join("r");
+            let (run, _) = RunFolder::<ImageRecipe>::open(&path).unwrap();
+            let found = run.latest("lm", Wanted::Everything).unwrap();
+            let step = found.map_or(0, |found| found.manifest.step);
+            let lines = MetricsLog::read(&run.file("metrics.jsonl")).unwrap();
+            let logged: Vec<u64> = lines.iter().map(|line| line.step).collect();
+            let whole: Vec<u64> = (1..=step).collect();
+            assert!(logged.starts_with(&whole), "{logged:?} up to step {step}");
+            newest.push(step);
+        }
+        assert_eq!((newest[0], newest[newest.len() - 1]), (0, 3));
+        newest.sort_unstable();
+        newest.dedup();
+        assert_eq!(newest, [0, 1, 2, 3]);
     }
 
     #[test]

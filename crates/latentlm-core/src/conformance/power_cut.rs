@@ -2,7 +2,8 @@
 //! prefix of them is replayed on a disk that loses unsynced changes.
 //!
 //! The simulated disk keeps the order of changes of names, as journaling file systems do. Any number of the
-//! latest unsynced changes may be missing after the power cut. A file that was not synced is empty.
+//! latest unsynced changes may be missing after the power cut. A file that was not synced is empty, or as it was before
+//! bytes were added at its end.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -40,7 +41,9 @@ pub fn record<T>(root: &Path, work: impl FnOnce() -> T) -> (T, Recording) {
     let sink = log.clone();
     let recorder = move |change: Change| {
         let bytes = match &change {
-            Change::Write(path) => fs::read(path).expect("a file that was just written"),
+            Change::Write(path) | Change::Append(path) => {
+                fs::read(path).expect("a file that was just written")
+            }
             _ => Vec::new(),
         };
         sink.borrow_mut().push((change, bytes));
@@ -106,8 +109,8 @@ enum NameChange {
 
 #[derive(Debug, Clone)]
 enum Node {
-    /// Bytes, and whether they have reached the disk.
-    File(Vec<u8>, bool),
+    /// Bytes now, and bytes on the disk.
+    File(Vec<u8>, Vec<u8>),
     /// Names now, and names on the disk.
     Folder(BTreeMap<String, usize>, BTreeMap<String, usize>),
 }
@@ -139,7 +142,7 @@ impl Disk {
                 self.read(node, &path);
             } else {
                 let bytes = fs::read(&path).expect("a file");
-                self.nodes.push(Node::File(bytes, true));
+                self.nodes.push(Node::File(bytes.clone(), bytes));
             }
             let name = entry.file_name().to_string_lossy().into_owned();
             let (now, kept) = self.names(into);
@@ -185,14 +188,20 @@ impl Disk {
                 let (folder, name) = self.locate(root, path);
                 let known = self.names(folder).0.get(&name).copied();
                 match known {
-                    Some(node) => self.nodes[node] = Node::File(bytes.to_vec(), false),
-                    None => self.add(root, path, Node::File(bytes.to_vec(), false)),
+                    Some(node) => self.nodes[node] = Node::File(bytes.to_vec(), Vec::new()),
+                    None => self.add(root, path, Node::File(bytes.to_vec(), Vec::new())),
+                }
+            }
+            Change::Append(path) => {
+                let node = self.find(root, path);
+                if let Node::File(now, _) = &mut self.nodes[node] {
+                    *now = bytes.to_vec();
                 }
             }
             Change::SyncFile(path) => {
                 let node = self.find(root, path);
-                if let Node::File(_, synced) = &mut self.nodes[node] {
-                    *synced = true;
+                if let Node::File(now, kept) = &mut self.nodes[node] {
+                    kept.clone_from(now);
                 }
             }
             Change::SyncFolder(path) => {
@@ -277,9 +286,8 @@ impl Disk {
         for (name, &node) in kept {
             let path = path.join(name);
             match &self.nodes[node] {
-                Node::File(bytes, synced) => {
-                    let bytes = if *synced { bytes.clone() } else { Vec::new() };
-                    entries.insert(path, Some(bytes));
+                Node::File(_, kept) => {
+                    entries.insert(path, Some(kept.clone()));
                 }
                 Node::Folder(..) => {
                     entries.insert(path.clone(), None);
@@ -330,6 +338,24 @@ mod tests {
             disk::rename(&from, &to).unwrap();
         });
         assert!(left(&recording, "y").contains(&Some(Vec::new())));
+    }
+
+    /// What was synced stays, whatever is added behind it.
+    #[test]
+    fn what_was_added_to_a_file_is_there_once_it_is_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, b"a").unwrap();
+        let mut file = fs::File::options().append(true).open(&path).unwrap();
+        let (_, recording) = record(dir.path(), || {
+            disk::append(&mut file, &path, b"b").unwrap();
+            disk::sync_open(&file, &path).unwrap();
+            disk::append(&mut file, &path, b"c").unwrap();
+        });
+        assert_eq!(fs::read(&path).unwrap(), b"abc");
+        let left = left(&recording, "log").into_iter();
+        let left: Vec<Vec<u8>> = left.map(Option::unwrap).collect();
+        assert_eq!(left, [&b"a"[..], b"a", b"ab", b"ab"]);
     }
 
     #[test]
