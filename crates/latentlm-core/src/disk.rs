@@ -47,6 +47,30 @@ pub fn text_within(reader: impl Read, most_bytes: u64) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
 
+/// Opens a regular file for reading. Anything else is an error: opening a pipe without a writer would
+/// block forever.
+///
+/// # Errors
+/// If the path is no regular file, or can't be opened.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        let reason = "it is no regular file";
+        Err(io::Error::new(ErrorKind::InvalidInput, reason))
+    }
+}
+
+/// The bytes of a regular file ([`open_regular`]).
+///
+/// # Errors
+/// If the path is no regular file, or can't be read.
+pub fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A change of the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

@@ -1,10 +1,10 @@
 //! Hashes as text.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use latentlm_media::open_regular;
 use sha2::{Digest, Sha256};
 
 /// A SHA-256 in hexadecimal.
@@ -30,9 +30,9 @@ pub fn sha256(bytes: &[u8]) -> String {
 /// The SHA-256 of a file, in hexadecimal, as `sha256sum` prints it.
 ///
 /// # Errors
-/// If it can't be read.
+/// If it is no regular file, or can't be read.
 pub fn file_sha256(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = open_regular(path)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
     loop {
         let count = file.read(&mut buffer)?;

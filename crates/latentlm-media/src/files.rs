@@ -1,29 +1,13 @@
 //! Opens files that are safe to read, and writes files atomically.
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::Write;
 use std::path::Path;
 
 use latentlm_core::disk;
+pub use latentlm_core::disk::open_regular;
 use tempfile::NamedTempFile;
 
 use crate::error::{MediaError, io_error};
-
-/// Opens a regular file for reading. Anything else is an error: opening a pipe without a writer would
-/// block forever.
-///
-/// # Errors
-/// If the path is no regular file, or can't be opened.
-pub fn open_regular(path: &Path) -> io::Result<File> {
-    if fs::metadata(path)?.is_file() {
-        File::open(path)
-    } else {
-        Err(io::Error::new(
-            ErrorKind::InvalidInput,
-            "it is no regular file",
-        ))
-    }
-}
 
 /// A temporary file in the folder of `path`, to be renamed to `path`.
 pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile, MediaError> {

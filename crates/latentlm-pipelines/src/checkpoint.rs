@@ -12,7 +12,7 @@ use latentlm::core::bundle::{
 use latentlm::{LatentLm, load_lm, load_lm_from_bytes};
 
 use crate::error::{PipelineError, Result};
-use crate::integrity::{FileSums, MANIFEST, Wanted, sum, sum_of, unchecked};
+use crate::integrity::{FileSums, MANIFEST, Wanted, special_file, sum, sum_of, unchecked};
 use crate::manifest::{AnyManifest, Manifest, manifest_bytes, parsed};
 use crate::recipe::Recipe;
 use crate::run::{Found, RunFolder};
@@ -244,7 +244,13 @@ impl Checkpoint {
         }
     }
 
+    /// The bytes of a file. The manifest is the first that is read of a folder.
     fn bytes(&self, file: &str) -> Result<Vec<u8>> {
+        if let Source::Folder(folder) = &self.source
+            && let Some(reason) = special_file(folder)
+        {
+            return Err(PipelineError::Run(folder.clone(), reason));
+        }
         let path = self.path(file);
         let bytes = match &self.source {
             Source::Folder(folder) if file == MANIFEST => manifest_bytes(folder),

@@ -5,11 +5,16 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use latentlm::core::disk;
 use latentlm_data::{file_sha256, sha256};
 use serde::{Deserialize, Serialize};
 
 /// What a checkpoint says of itself, among its files.
 pub(crate) const MANIFEST: &str = "manifest.json";
+/// The file in a stage's folder that names its newest checkpoint.
+pub(crate) const LATEST: &str = "latest";
+/// Most bytes of such a name.
+const LONGEST_NAME: u64 = 1 << 10;
 
 /// Size and hash of a file of a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +102,20 @@ pub(crate) fn damage(folder: &Path, files: &FileSums, wanted: Wanted) -> Option<
     None
 }
 
+/// The damage of a checkpoint's folder that has a pipe or a device in it: reading that would wait forever, or never end.
+pub(crate) fn special_file(folder: &Path) -> Option<String> {
+    let entries = fs::read_dir(folder).ok()?.flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    let is_special = |path: &Path| {
+        let found = fs::metadata(path);
+        found.is_ok_and(|found| !found.is_file() && !found.is_dir())
+    };
+    let found = paths.iter().find(|path| is_special(path))?;
+    let name = found.file_name().unwrap_or_default().to_string_lossy();
+    Some(format!("{name} is no regular file"))
+}
+
 /// The error message if the folder of a checkpoint does not have its manifest's stage and step.
 pub(crate) fn misplaced(folder: &Path, stage: &str, step: u64) -> Option<String> {
     let own = folder.file_name().unwrap_or_default().to_string_lossy();
@@ -108,6 +127,13 @@ pub(crate) fn misplaced(folder: &Path, stage: &str, step: u64) -> Option<String>
     Some(format!(
         "{MANIFEST} is that of step {step} of the stage `{stage}`"
     ))
+}
+
+/// The name of the checkpoint that a stage goes on from, as its folder says.
+pub(crate) fn named_newest(stage: &Path) -> io::Result<String> {
+    let file = disk::open_regular(&stage.join(LATEST))?;
+    let name = disk::text_within(file, LONGEST_NAME)?;
+    Ok(name.trim().to_owned())
 }
 
 /// The step in the name of a checkpoint's folder.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -149,7 +150,8 @@ impl Inventory {
     /// # Errors
     /// If it can't be read or is damaged.
     pub fn read(path: &Path) -> Result<Self, DataError> {
-        let text = fs::read_to_string(path).map_err(|source| DataError::Io {
+        let text = disk::open_regular(path).and_then(io::read_to_string);
+        let text = text.map_err(|source| DataError::Io {
             action: "read",
             path: path.to_owned(),
             source,

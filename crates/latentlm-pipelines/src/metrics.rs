@@ -1,7 +1,7 @@
 //! The log of a run: one line of JSON a record, appended.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use latentlm::core::bundle::{io_error, write_atomically};
@@ -114,7 +114,7 @@ pub(crate) fn record(line: &[u8]) -> Option<MetricLine> {
 
 /// The text of a log. A damaged byte spoils its line, not the log.
 fn lines_of(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(io_error("read", path))?;
+    let bytes = disk::read_regular(path).map_err(io_error("read", path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -129,6 +129,8 @@ pub fn series(lines: &[MetricLine], stage: &str, name: &str) -> Vec<(f64, f64)> 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -24,7 +24,10 @@ use latentlm::core::disk;
 use latentlm_keys::RunKind;
 
 use crate::error::{PipelineError, Result};
-use crate::integrity::{MANIFEST, Wanted, damage, misplaced, step_of, sums, unchecked};
+use crate::integrity::{
+    LATEST, MANIFEST, Wanted, damage, misplaced, named_newest, special_file, step_of, sums,
+    unchecked,
+};
 use crate::lock::{LOCK, RunLock};
 use crate::manifest::{Manifest, own_checksum};
 use crate::recipe::Recipe;
@@ -299,8 +302,8 @@ impl<R: Recipe> RunFolder<R> {
         let mut folders: Vec<PathBuf> = steps.into_values().rev().collect();
         // A checkpoint that is newer than the pointer was written by a process that was killed before
         // it moved the pointer: the stage has not gone on from there.
-        if let Ok(name) = fs::read_to_string(stage.join("latest"))
-            && let Some(place) = folders.iter().position(|path| path.ends_with(name.trim()))
+        if let Ok(name) = named_newest(&stage)
+            && let Some(place) = folders.iter().position(|path| path.ends_with(&name))
         {
             let named = folders.remove(place);
             folders.insert(0, named);
@@ -309,6 +312,9 @@ impl<R: Recipe> RunFolder<R> {
     }
 
     fn check(&self, folder: &Path, stage: &str, wanted: Wanted) -> Result<Manifest<R>> {
+        if let Some(reason) = special_file(folder) {
+            return Err(PipelineError::Run(folder.to_owned(), reason));
+        }
         let manifest = Manifest::read(folder)?;
         let damage = misplaced(folder, &manifest.stage, manifest.step)
             .or_else(|| damage(folder, &manifest.files, wanted));
@@ -353,7 +359,7 @@ impl<R: Recipe> RunFolder<R> {
         };
         bundle.write(MANIFEST, &self.readable(&manifest)?)?;
         let written = bundle.commit()?;
-        write_atomically(&folder.join("latest"), name.as_bytes())?;
+        write_atomically(&folder.join(LATEST), name.as_bytes())?;
         remove_old(&folder, manifest.step);
         Ok(written)
     }

@@ -2,11 +2,11 @@
 //! instead of decoding all again.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use latentlm::core::bundle::{io_error, write_atomically};
+use latentlm::core::disk;
 use latentlm_data::{LeftOut, Skipped};
 use latentlm_keys::escaped;
 
@@ -75,7 +75,7 @@ impl SkippedList {
 /// # Errors
 /// If it can't be read.
 pub fn read(path: &Path) -> Result<Vec<Skipped>> {
-    let text = match fs::read_to_string(path) {
+    let text = match disk::open_regular(path).and_then(io::read_to_string) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(io_error("read", path)(error).into()),
@@ -102,6 +102,8 @@ fn listed(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn skipped(path: &str, reason: &str) -> Skipped {

@@ -2,7 +2,6 @@
 //! each epoch would cost many times the language model's own step.
 
 use std::collections::HashMap;
-use std::fs;
 use std::iter::repeat_n;
 use std::path::Path;
 
@@ -114,7 +113,7 @@ impl LatentCache {
 
     /// Reads a cache as [`read`](Self::read) does. The note, one line, is for one that has no checksums.
     fn read_noting(path: &Path) -> Result<(Self, Option<String>), DataError> {
-        let data = fs::read(path).map_err(|source| DataError::Io {
+        let data = latentlm::core::disk::read_regular(path).map_err(|source| DataError::Io {
             action: "read",
             path: path.to_owned(),
             source,
@@ -211,6 +210,8 @@ fn numbers<T>(bytes: &[u8], decode: fn([u8; 4]) -> T) -> Vec<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use latentlm::core::bounds::MOST_HEADER_VALUES;
 
     use super::*;
@@ -316,6 +317,17 @@ mod tests {
             let message = LatentCache::read(&path).unwrap_err().to_string();
             assert!(message.contains("damaged"), "byte {at}: {message}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_never_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("latents.safetensors");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        let message = LatentCache::read(&pipe).unwrap_err().to_string();
+        assert!(message.contains("it is no regular file"), "{message}");
     }
 
     #[test]

@@ -107,6 +107,33 @@ fn a_line_break_in_a_name_begins_no_line() {
     }
 }
 
+/// Files that not every run has, and those that are listed only if they are damaged.
+fn others_are_found(dir: &Path) {
+    for (name, damaged, part) in [
+        (
+            "checkpoints/lm/latest",
+            "step-99",
+            "it names `step-99`, which is not there",
+        ),
+        ("samples/lm-step-2.png", "PNG", "its end is missing"),
+        ("evaluation.json", "{", "it is no JSON"),
+        ("skipped.txt", "1.png", "line 1 is no entry"),
+    ] {
+        let path = dir.join("runs/mnist").join(name);
+        let whole = fs::read(&path).ok();
+        fs::write(&path, damaged).unwrap();
+        let mut check = latentlm(dir, &["run", "check", "mnist"]);
+        expect(&mut check, 1, "1 of 10 checkpoints and files are damaged");
+        let lines = checked(dir);
+        let own = lines.iter().find(|line| line.contains(name)).unwrap();
+        assert!(own.contains("damaged: ") && own.contains(part), "{own}");
+        match whole {
+            Some(bytes) => fs::write(&path, bytes).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+    }
+}
+
 /// Files beside the checkpoints: damaged one by one, and put back.
 #[test]
 fn damaged_recipes_logs_and_reports_are_found() {
@@ -114,6 +141,8 @@ fn damaged_recipes_logs_and_reports_are_found() {
     let dir = dir.path();
     let file = |name: &str| dir.join("runs/mnist").join(name);
     let check = || latentlm(dir, &["run", "check", "mnist"]);
+    succeed(&mut check());
+    others_are_found(dir);
     succeed(&mut check());
 
     // As a kill leaves it.
