@@ -15,7 +15,7 @@ const TESTS: &str = "sweep::absurd_";
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
-  cargo xtask sweep                  all keys of images, speech, text with pictures, and clips
+  cargo xtask sweep                  all keys of images, speech, text with pictures, clips, and comparisons
   cargo xtask sweep codec_train.     keys with this part in their names
 
 Values are 0, -1, 1e9, the largest and the smallest whole number, 1e-300, 1e300, infinities and NaN. Each case is a
@@ -31,7 +31,7 @@ impl Args {
     /// Builds the tests and runs them; each prints a line.
     pub fn run(self) -> Result<ExitCode> {
         say!(
-            "{:<12} {:>8} {:>6} {:>8} {:>7} {:>10} {:>10}",
+            "{:<13} {:>8} {:>6} {:>8} {:>7} {:>10} {:>10}",
             "training",
             "refused",
             "ran",

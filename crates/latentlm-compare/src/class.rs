@@ -36,6 +36,7 @@ impl Subject for ImageData {
     const WITHIN: &'static str = "image.";
     const DROPPED: &'static str = "labels";
     const BATCH: usize = 100;
+    const BATCH_KEY: &'static str = "image.lm_train.batch_size";
 
     fn models() -> Vec<Entry<Self>> {
         vec![
@@ -87,6 +88,11 @@ impl Subject for ImageData {
 
 impl Rival<ImageData> for LatentLm {
     const NAME: &'static str = "latentlm";
+    const SAMPLE_KEYS: &'static [&'static str] = &["image.codec.*", "image.lm.batch_mul"];
+
+    fn noises(recipe: &CompareRecipe) -> usize {
+        recipe.image.lm.batch_mul
+    }
 
     fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> Self {
         recipe.image.model(classes).init(device)
@@ -102,6 +108,8 @@ impl Rival<ImageData> for LatentLm {
 pub(crate) trait Network: ImageDenoiser + ModuleDisplay {
     /// Name of the model.
     const NAME: &'static str;
+    /// Keys that the memory of a picture in a batch follows from.
+    const SAMPLE_KEYS: &'static [&'static str];
 
     /// Its table of the recipe.
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe;
@@ -109,6 +117,7 @@ pub(crate) trait Network: ImageDenoiser + ModuleDisplay {
 
 impl Network for DitNetwork {
     const NAME: &'static str = "dit";
+    const SAMPLE_KEYS: &'static [&'static str] = &["image.codec.*", "dit.batch_mul"];
 
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe {
         &recipe.dit
@@ -117,6 +126,7 @@ impl Network for DitNetwork {
 
 impl Network for TransfusionNetwork {
     const NAME: &'static str = "transfusion";
+    const SAMPLE_KEYS: &'static [&'static str] = &["image.codec.*", "transfusion.batch_mul"];
 
     fn recipe(recipe: &CompareRecipe) -> &DenoiserRecipe {
         &recipe.transfusion
@@ -174,6 +184,11 @@ impl<N: Network> Learner<CompareRecipe> for ClassConditional<N> {
 
 impl<N: Network> Rival<ImageData> for ClassConditional<N> {
     const NAME: &'static str = N::NAME;
+    const SAMPLE_KEYS: &'static [&'static str] = N::SAMPLE_KEYS;
+
+    fn noises(recipe: &CompareRecipe) -> usize {
+        N::recipe(recipe).batch_mul
+    }
 
     fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> Self {
         let config = N::recipe(recipe).config(&recipe.image, classes);
@@ -199,6 +214,7 @@ impl Learner<CompareRecipe> for VqLm {
 impl Rival<ImageData> for VqLm {
     const NAME: &'static str = "vq";
     const READS_CODES: bool = true;
+    const SAMPLE_KEYS: &'static [&'static str] = &["image.codec.*"];
 
     fn init(recipe: &CompareRecipe, classes: usize, device: &Device) -> Self {
         recipe.vq_lm(classes).init(device)

@@ -14,13 +14,13 @@ use latentlm_pipelines::{
     TrainingData, declare_recipe,
 };
 use latentlm_train::{
-    Result, RunEnd, RunOptions, TrainError, check_memory, open_run_with, phases, reading,
-    train_mllm_with, train_speech_with,
+    Result, RunEnd, RunOptions, TrainError, open_run_with, phases, reading, train_mllm_with,
+    train_speech_with,
 };
 use serde::Serialize;
 
 use super::recipe::{codec_of, key_table};
-use super::students::{HasStudent, Students, StudentsConfig, Values, check};
+use super::students::{HasStudent, Students, StudentsConfig, Values, check, check_memory_of_both};
 use super::tts::listeners;
 
 /// A comparison of a voice with its fast student.
@@ -189,7 +189,7 @@ pub fn compare_fast_tts(
 ) -> Result<RunEnd> {
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    check_memory(&recipe.speech, 1, &options)?;
+    check_memory_of_both(&recipe.fast_tts, &recipe.speech, &options)?;
     let (folder, fingerprints) = open_run_with(&recipe, &options, || {
         let data = opened(&recipe.speech, SpeechData::open, &options)?;
         Ok([data.fingerprint(), data.test.fingerprint()].join(" "))
@@ -226,7 +226,7 @@ pub fn compare_fast_tts(
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
 pub fn compare_fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<RunEnd> {
     let options = options.within("mllm.");
-    check_memory(&recipe.mllm, 1, &options)?;
+    check_memory_of_both(&recipe.fast_mllm, &recipe.mllm, &options)?;
     let (folder, fingerprints) = open_run_with(&recipe, &options, || {
         let data = opened(&recipe.mllm, MllmData::open, &options)?;
         Ok([data.fingerprint(), data.test.fingerprint()].join(" "))

@@ -28,6 +28,7 @@
 //! Letters in shapes: `B` batch, `C` channels, `H x W` pixels, `I` images, `T` latents, `Z` numbers a
 //! latent, `N` rows of all latents of a batch.
 
+mod begin;
 mod class;
 mod documents;
 mod fast;
@@ -51,6 +52,7 @@ mod tts_counts;
 mod tts_recipe;
 mod tts_result;
 mod tts_rival;
+mod tts_sizes;
 mod tts_speaker;
 mod tts_verdict;
 mod variant;

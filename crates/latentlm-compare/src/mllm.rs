@@ -38,6 +38,7 @@ impl Subject for Documents {
     const WITHIN: &'static str = "mllm.";
     const DROPPED: &'static str = "dropped";
     const BATCH: usize = 64;
+    const BATCH_KEY: &'static str = "mllm.lm_train.batch_size";
 
     fn models() -> Vec<Entry<Self>> {
         vec![
@@ -128,6 +129,11 @@ impl Subject for Documents {
         ])
     }
 
+    fn has_pictures(recipe: &CompareMllmRecipe) -> bool {
+        let kinds = &recipe.mllm.mix.kinds;
+        kinds.draw + kinds.caption > 0
+    }
+
     fn samples(&self, _: &CompareMllmRecipe) -> usize {
         self.asked.len()
     }
@@ -142,6 +148,11 @@ impl Subject for Documents {
 
 impl Rival<Documents> for LatentLm {
     const NAME: &'static str = "latentlm";
+    const SAMPLE_KEYS: &'static [&'static str] = &["mllm.codec.*", "mllm.lm.batch_mul"];
+
+    fn noises(recipe: &CompareMllmRecipe) -> usize {
+        recipe.mllm.lm.batch_mul
+    }
 
     fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
         recipe.mllm.model(vocabulary).init(device)
@@ -200,6 +211,11 @@ impl Learner<CompareMllmRecipe> for MllmTransfusion {
 
 impl Rival<Documents> for MllmTransfusion {
     const NAME: &'static str = "transfusion";
+    const SAMPLE_KEYS: &'static [&'static str] = &["mllm.codec.*"];
+
+    fn noises(_: &CompareMllmRecipe) -> usize {
+        1
+    }
 
     fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
         let image = recipe.mllm.image();
@@ -239,6 +255,7 @@ impl Learner<CompareMllmRecipe> for MllmVqLm {
 impl Rival<Documents> for MllmVqLm {
     const NAME: &'static str = "vq";
     const READS_CODES: bool = true;
+    const SAMPLE_KEYS: &'static [&'static str] = &["mllm.codec.*"];
 
     fn init(recipe: &CompareMllmRecipe, vocabulary: usize, device: &Device) -> Self {
         recipe.vq_lm(vocabulary).init(device)

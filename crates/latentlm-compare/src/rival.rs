@@ -11,7 +11,8 @@ use latentlm_baselines::VqCodec;
 use latentlm_eval::{Gallery, Judge};
 use latentlm_pipelines::{ImageData, TrainingData, weights_file};
 use latentlm_train::{
-    Coding, Context, EncodedPictures, LatentCache, Learner, LmRecipe, LmSetup, Result, RunOptions,
+    Coding, Context, Demand, EncodedPictures, LatentCache, Learner, LmRecipe, LmSetup, Result,
+    RunOptions,
 };
 
 use super::recipe::CompareRecipe;
@@ -32,6 +33,8 @@ pub(crate) trait Subject: TrainingData + Sized {
     const DROPPED: &'static str;
     /// Pictures drawn at once.
     const BATCH: usize;
+    /// Key of the pictures, or packs of documents, in a batch.
+    const BATCH_KEY: &'static str;
 
     /// All models in the order of their training, LatentLM first. At most one of them reads codes, because each model
     /// of codes trains its own codec and encodes all pictures.
@@ -85,6 +88,11 @@ pub(crate) trait Subject: TrainingData + Sized {
         Ok(Vec::new())
     }
 
+    /// Whether models learn pictures, and not texts alone.
+    fn has_pictures(_recipe: &Self::Recipe) -> bool {
+        true
+    }
+
     /// Pictures of each measurement.
     fn samples(&self, recipe: &Self::Recipe) -> usize {
         Self::images(recipe).evaluate.samples
@@ -127,6 +135,13 @@ pub(crate) trait Rival<S: Subject>: Learner<S::Recipe> {
     const NAME: &'static str;
     /// Whether it reads codes instead of continuous latents.
     const READS_CODES: bool = false;
+    /// Keys that the memory of a picture in a batch follows from.
+    const SAMPLE_KEYS: &'static [&'static str];
+
+    /// Samples of noise that it learns for each picture of a batch; none for a model that denoises nothing.
+    fn noises(_recipe: &S::Recipe) -> usize {
+        0
+    }
 
     /// The model with initial weights, for `size` classes or tokens of text.
     fn init(recipe: &S::Recipe, size: usize, device: &Device) -> Self;
@@ -164,6 +179,8 @@ pub(crate) struct Entry<S: Subject> {
     pub(crate) name: &'static str,
     /// Counts its parameters, given the number of classes or tokens of text.
     pub(crate) parameters: fn(&S::Recipe, usize, &Device) -> usize,
+    /// The least memory that its training takes, given the number of its parameters.
+    pub(crate) demand: fn(&S::Recipe, usize) -> Demand,
     /// Trains it, or continues its training. Returns whether it is finished.
     pub(crate) train: fn(&mut Run<S>, &Common<'_>) -> Result<bool>,
 }

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use latentlm_eval::{ComparedSoFar, EvalError, Judge, write_comparison_report};
 use latentlm_pipelines::{ImageData, RunFolder, read_all, read_evenly};
 use latentlm_train::{
-    Context, Result, RunEnd, RunOptions, TrainError, check_memory, check_parameters, encode, phases,
+    Context, Result, RunEnd, RunOptions, TrainError, check_demands, check_memory, encode, phases,
 };
 
 use super::documents::Documents;
@@ -20,9 +20,6 @@ use super::rival::{Common, Run, Subject};
 const CODEC: &str = "codec";
 /// Folder of the run of the vector-quantized codec, if that has a separate run.
 const VQ_CODEC: &str = "vq-codec";
-
-/// Keys that sizes of the models follow from.
-const SIZES: [&str; 2] = ["evaluate.parameter_tolerance", "the sizes of the models"];
 
 /// Trains LatentLM and its rivals on classes and their pictures, or continues, and writes
 /// `compare.json`, `compare.md` and `compare.svg`.
@@ -56,8 +53,10 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
         let subject = S::open(recipe, &device)?;
         counts = parameters::<S>(recipe, subject.size(), &device)?;
         // A codec is trained before the models.
-        let largest = counts.iter().map(|(_, count)| *count).max();
-        check_parameters(largest.unwrap_or(0), &SIZES, &device)?;
+        let samples = subject.pictures().train.len();
+        for (model, (_, count)) in S::models().into_iter().zip(&counts) {
+            check_demands(&[(model.demand)(recipe, *count)], samples, &device, "")?;
+        }
         Ok(subject)
     })?;
     context.report = Some(report::<S>);

@@ -10,9 +10,13 @@ use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within, dec
 use latentlm_train::{Result, RunEnd, RunOptions, phases, train_image};
 use serde::{Deserialize, Serialize};
 
+use super::begin::begin;
 use super::recipe::{codec_of, key_table};
 use super::result::{self, Column, end, report, sample_note, write_result};
-use super::variants::{begin, measure};
+use super::variants::measure;
+
+/// Most bytes of a run's name with the scale's digits after the point.
+const LONGEST_NAME: usize = 40;
 
 /// A comparison of codecs.
 #[derive(Config, Debug, PartialEq)]
@@ -66,9 +70,17 @@ impl SigmaRecipe {
     }
 }
 
-/// Name of the run with a scale of noise.
+/// Name of the run with a scale of noise. File systems limit the length of names.
 fn name(noise_std: Option<f64>) -> String {
-    noise_std.map_or_else(|| "learned".into(), |std| format!("sigma-{std}"))
+    let Some(std) = noise_std else {
+        return "learned".into();
+    };
+    let plain = format!("sigma-{std}");
+    if plain.len() <= LONGEST_NAME {
+        plain
+    } else {
+        format!("sigma-{std:e}")
+    }
 }
 
 /// The measurements of one codec and its language model.
@@ -89,7 +101,8 @@ pub struct SigmaResult {
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
 pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd> {
     let started = Instant::now();
-    let (folder, options) = begin(&recipe, &recipe.image, options)?;
+    let trainings: Vec<ImageRecipe> = recipe.scales().map(|std| recipe.variant(std)).collect();
+    let (folder, options) = begin(&recipe, &trainings, options)?;
     let evaluate = EvaluateOptions {
         samples: recipe.samples,
         seed: recipe.seed(),
@@ -182,6 +195,8 @@ mod tests {
         let names: Vec<String> = recipe.scales().map(name).collect();
         assert_eq!(names[..2], ["sigma-0.1", "sigma-0.25"]);
         assert_eq!(names[names.len() - 1], "learned");
+        let others = [1.0, 0.0, 1e-300].map(|std| name(Some(std)));
+        assert_eq!(others, ["sigma-1", "sigma-0", "sigma-1e-300"]);
         for noise_std in recipe.scales() {
             let mut same = recipe.variant(noise_std);
             let learned = same.codec.noise == NoiseKind::Learned;

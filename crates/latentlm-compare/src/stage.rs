@@ -6,10 +6,16 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor};
 use latentlm::RandomStream;
+use latentlm::core::LatentCodecConfig;
 use latentlm_pipelines::{Recipe, image_grid, save_png};
-use latentlm_train::{Coding, LmTask, Result, train_lm};
+use latentlm_train::{Coding, Demand, LmRecipe, LmTask, Result, train_lm};
 
 use super::rival::{Common, Entry, Pictures, Reader, Request, Rival, Run, Subject};
+
+/// Keys that sizes of the models follow from.
+const SIZES: [&str; 2] = ["evaluate.parameter_tolerance", "the sizes of the models"];
+/// Bytes of a number.
+const NUMBER_BYTES: u64 = 4;
 
 impl<S: Subject> Entry<S> {
     /// The entry of a type of model.
@@ -17,8 +23,33 @@ impl<S: Subject> Entry<S> {
         Self {
             name: M::NAME,
             parameters: |recipe, size, device| M::init(recipe, size, device).num_params(),
+            demand: demand::<S, M>,
             train: train::<S, M>,
         }
+    }
+}
+
+/// The least memory that training a model of so many parameters takes: activations come on top.
+fn demand<S: Subject, M: Rival<S>>(recipe: &S::Recipe, parameters: usize) -> Demand {
+    let image = S::images(recipe).image;
+    let dim = match (S::has_pictures(recipe), M::READS_CODES) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => image.codec.spec().dim,
+    };
+    let latents = (image.tokens() as u64)
+        .saturating_mul(dim as u64)
+        .saturating_mul(NUMBER_BYTES);
+    let noise = latents.saturating_mul(M::noises(recipe) as u64);
+    Demand {
+        parameters: parameters as u64,
+        sample_bytes: latents.saturating_add(noise),
+        host_bytes: latents.max(noise),
+        activation_bytes: 0,
+        batch_size: recipe.lm().train().batch_size as u64,
+        parameter_keys: &SIZES,
+        sample_keys: M::SAMPLE_KEYS,
+        batch_key: S::BATCH_KEY,
     }
 }
 
@@ -132,4 +163,50 @@ pub(crate) fn select(pictures: &Tensor<4>, indices: &[usize]) -> Tensor<4> {
     let rows: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
     let rows = Tensor::<1, Int>::from_ints(rows.as_slice(), &pictures.device());
     pictures.clone().select(0, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use latentlm::LatentLm;
+    use latentlm_baselines::{ClassConditional, DitNetwork, MllmTransfusion, VqLm};
+    use latentlm_pipelines::ImageData;
+
+    use super::*;
+    use crate::documents::Documents;
+    use crate::recipe::{CompareMllmRecipe, CompareRecipe};
+
+    /// By hand: 16 latents of 16 numbers a picture, in float32.
+    #[test]
+    fn batches_of_rivals_count_as_memory() {
+        let changes = [
+            "image.lm.batch_mul=2",
+            "image.lm_train.batch_size=10",
+            "dit.batch_mul=3",
+        ];
+        let recipe = CompareRecipe::resolve(None, &changes.map(String::from)).unwrap();
+        let picture = 4 * 16 * 16;
+        let own = demand::<ImageData, LatentLm>(&recipe, 7);
+        assert_eq!((own.parameters, own.batch_size), (7, 10));
+        assert_eq!(
+            (own.sample_bytes, own.host_bytes),
+            (3 * picture, 2 * picture)
+        );
+        let dit = demand::<ImageData, ClassConditional<DitNetwork>>(&recipe, 7);
+        assert_eq!(
+            (dit.sample_bytes, dit.host_bytes),
+            (4 * picture, 3 * picture)
+        );
+        assert_eq!(dit.sample_keys, ["image.codec.*", "dit.batch_mul"]);
+        assert_eq!(dit.batch_key, "image.lm_train.batch_size");
+        // Weights of five numbers each, and seven pictures.
+        assert_eq!(dit.bytes(7), 7 * 20 + 7 * 4 * picture);
+        // A code is one number.
+        let vq = demand::<ImageData, VqLm>(&recipe, 7);
+        assert_eq!((vq.sample_bytes, vq.host_bytes), (4 * 16, 4 * 16));
+        let recipe = CompareMllmRecipe::default();
+        let tokens = recipe.mllm.tokens() as u64;
+        let dim = recipe.mllm.codec.spec().dim as u64;
+        let both = demand::<Documents, MllmTransfusion>(&recipe, 7);
+        assert_eq!(both.sample_bytes, 4 * tokens * dim * 2);
+    }
 }

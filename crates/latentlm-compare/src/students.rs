@@ -11,7 +11,7 @@ use latentlm::SampleOptions;
 use latentlm::core::bundle::io_error;
 use latentlm_eval::{ComparedSoFar, bar_chart, decimals, deviation, mean, stack};
 use latentlm_pipelines::{LmConfig, PipelineError, Recipe, RunFolder, checked_within};
-use latentlm_train::{Result, RunEnd, RunOptions, wrong_teacher};
+use latentlm_train::{Demanding, Result, RunEnd, RunOptions, check_memory, wrong_teacher};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::seed_at;
@@ -181,6 +181,21 @@ pub(crate) fn recipe<R: HasStudent>(
         changes.push(format!("lm.from={}", Model::Default.name()));
     }
     default.changed(&changes)
+}
+
+/// Refuses a default or a student that takes more memory than the machine has.
+///
+/// # Errors
+/// If one does; the message names the keys to lower.
+pub(crate) fn check_memory_of_both<R: HasStudent + Demanding>(
+    config: &StudentsConfig,
+    default: &R,
+    options: &RunOptions,
+) -> Result<()> {
+    for model in [Model::Default, Model::Student] {
+        check_memory(&recipe(config, default, model, 0)?, 1, options)?;
+    }
+    Ok(())
 }
 
 /// Measurements of a run, and what they depend on besides the run and its recipe.

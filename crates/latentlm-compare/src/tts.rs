@@ -20,8 +20,8 @@ use latentlm_pipelines::{
     PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, SpeechRecipe, TrainingData,
 };
 use latentlm_train::{
-    Result, RunEnd, RunOptions, SpokenSamples, TrainError, check_memory, encode_speech,
-    open_run_with, phases, reading, train_speech,
+    Result, RunEnd, RunOptions, SpokenSamples, TrainError, encode_speech, open_run_with, phases,
+    reading, train_speech,
 };
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,7 @@ use super::tts_counts::{SpeechCounts, step_of_codes, step_of_latentlm};
 use super::tts_recipe::CompareTtsRecipe;
 use super::tts_result::{SpeechModelResult, TtsComparison};
 use super::tts_rival::{self, train_code_lm};
+use super::tts_sizes::check_sizes;
 use super::tts_speaker::{CodeSpeaker, CodeVoice};
 use super::tts_verdict::verdicts;
 
@@ -123,7 +124,7 @@ pub fn compare_tts(
     let started = Instant::now();
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
-    check_memory(&recipe.speech, 1, &options)?;
+    check_sizes(&recipe, &options)?;
     let (folder, opened) = open_run_with(&recipe, &options, || opened(&recipe, &options))?;
     let (utterances, entries, fingerprints) = opened;
     let mut running = Running {

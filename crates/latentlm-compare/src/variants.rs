@@ -11,13 +11,14 @@ use latentlm_eval::{
 };
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within};
 use latentlm_train::{
-    EncodedPictures, Result, RunEnd, RunOptions, StartedRun, check_memory, encode, open_run,
-    phases, take_codec, train_image, train_image_lm, wrong_teacher,
+    EncodedPictures, Result, RunEnd, RunOptions, encode, phases, take_codec, train_image,
+    train_image_lm, wrong_teacher,
 };
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use self::tests::{check_list, measured};
+use super::begin::begin;
 use super::recipe::seed_at;
 use super::result::{Column, JUDGE, end, report, rough, table, write_result};
 use super::stored::{store, stored};
@@ -226,6 +227,22 @@ impl Variants<'_> {
         self.all.iter().find(|other| other.name == name)
     }
 
+    /// The recipes of all trainings with the first seed, those of variants that others begin from too.
+    fn trainings(&self) -> Result<Vec<ImageRecipe>, PipelineError> {
+        let mut recipes = Vec::new();
+        for variant in self.chosen()? {
+            let mut next = Some(variant);
+            while let Some(own) = next {
+                let recipe = self.recipe(self.trained_as(own), 0)?;
+                if !recipes.contains(&recipe) {
+                    recipes.push(recipe);
+                }
+                next = self.teacher_of(own);
+            }
+        }
+        Ok(recipes)
+    }
+
     /// Options of the run that a variant is trained in with the seed of a place.
     fn run_of(
         &self,
@@ -262,7 +279,7 @@ impl Variants<'_> {
         figure: fn(&[VariantResult]) -> String,
     ) -> Result<RunEnd> {
         let started = Instant::now();
-        let (folder, options) = begin(recipe, self.image, options)?;
+        let (folder, options) = begin(recipe, &self.trainings()?, options)?;
         let mut encoded = None;
         if self.one_codec {
             encoded = encode(self.image.clone(), options.part(CODEC), None)?;
@@ -399,21 +416,6 @@ impl Variants<'_> {
         // held-out pictures.
         means + &rough(samples, 0)
     }
-}
-
-/// Begins or continues the run of a comparison that trains variants of an image recipe, the table `image` of its own.
-/// Returns the locked folder, and the options for the runs within it.
-///
-/// # Errors
-/// If a variant takes more memory than the machine has, or the folder or recipe are wrong.
-pub(crate) fn begin<R: Recipe>(
-    recipe: &R,
-    image: &ImageRecipe,
-    options: RunOptions,
-) -> Result<(StartedRun<R>, RunOptions)> {
-    let options = options.within("image.");
-    check_memory(image, 1, &options)?;
-    Ok((open_run(recipe, &options)?, options))
 }
 
 /// Measures a finished run of pictures. All runs of a comparison, whose options these are, have the same judge.
@@ -599,11 +601,9 @@ mod tests {
         });
     }
 
-    /// The teacher of the student is trained as the default is, with the same seed.
-    #[test]
-    fn a_student_begins_from_its_teachers_run() {
-        let options = RunOptions {
-            path: "runs/heads".into(),
+    fn options(path: &Path) -> RunOptions {
+        RunOptions {
+            path: path.into(),
             resume: false,
             accept_changed_data: false,
             device: Device::default(),
@@ -611,7 +611,13 @@ mod tests {
             progress: ProgressMode::Silent,
             interrupter: Interrupter::new(),
             within: String::new(),
-        };
+        }
+    }
+
+    /// The teacher of the student is trained as the default is, with the same seed.
+    #[test]
+    fn a_student_begins_from_its_teachers_run() {
+        let options = options(Path::new("runs/heads"));
         with_list("", |variants| {
             let begun = |own: &Variant| variants.begun(own, 2, &options).unwrap();
             let seed = variants.image.seed + 2;
@@ -622,6 +628,55 @@ mod tests {
             let expected = options.path.join(format!("student-{seed}"));
             assert_eq!(own.path, expected);
         });
+    }
+
+    /// Each once, with those that others begin from.
+    #[test]
+    fn all_trainings_are_known_before_the_first() {
+        let trainings = |variants: &str| {
+            let mut found = Vec::new();
+            with_list(variants, |variants| {
+                let recipe = |own: &Variant| variants.recipe(own, 0).unwrap();
+                let known = [&LIST[0], &LIST[2], &LIST[4]].map(|own| (own.name, recipe(own)));
+                for own in variants.trainings().unwrap() {
+                    let named = known.iter().find(|(_, recipe)| *recipe == own);
+                    found.push(named.unwrap().0);
+                }
+            });
+            found
+        };
+        assert_eq!(trainings(""), ["default", "epsilon", "student"]);
+        assert_eq!(trainings("steps-4"), ["default"]);
+        assert_eq!(trainings("student"), ["student", "default"]);
+    }
+
+    /// Where the machine's memory is known: the default would be trained first.
+    #[test]
+    fn a_variant_beyond_the_memory_is_refused_before_any_is_trained() {
+        static HUGE: &[Variant] = &[
+            Variant::new("default", &[]),
+            Variant::new("huge", &["lm.width=131072", "lm.depth=2048"]),
+        ];
+        let device = Device::default();
+        let is_cpu = latentlm::device("cpu").is_ok_and(|cpu| cpu == device);
+        if !is_cpu || !Path::new("/proc/meminfo").exists() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r");
+        let image = ImageRecipe::default();
+        let variants = Variants {
+            name: "heads",
+            all: HUGE,
+            config: &VariantsConfig::new(1, 20, String::new()),
+            image: &image,
+            one_codec: true,
+        };
+        let failed = variants.run(&image, options(&path), |_| String::new());
+        let message = failed.unwrap_err().to_string();
+        let part = "lower image.lm.width, image.lm.depth";
+        assert!(message.contains(part), "{message}");
+        assert!(!path.exists());
     }
 
     /// From 20 to 4 on a line over a picture's latents; two evaluations in each of two intervals.

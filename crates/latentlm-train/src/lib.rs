@@ -72,7 +72,7 @@ pub use latent_cache::LatentCache;
 pub use latents::{Coding, Encoded};
 pub use lm_recipe::{LmPlan, LmRecipe};
 pub use lm_stage::{Corpus, Learner, LmSetup, LmTask, train as train_lm};
-pub use memory::{Demand, Demanding, check as check_memory, check_parameters};
+pub use memory::{Demand, Demanding, check as check_memory, check_demands, check_parameters};
 pub use mllm::{mllm_setup, train_mllm, train_mllm_with};
 pub use optimize::{StepReport, Trainer};
 pub use options::{ProgressMode, RunOptions};

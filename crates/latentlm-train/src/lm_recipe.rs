@@ -27,4 +27,9 @@ impl<'a> LmPlan<'a> {
             tokens,
         }
     }
+
+    /// How the language model is trained.
+    pub fn train(&self) -> &'a StageConfig {
+        self.train
+    }
 }

@@ -180,11 +180,24 @@ pub fn check<R: Demanding>(
     samples: usize,
     options: &RunOptions,
 ) -> Result<(), TrainError> {
-    let Some(machine) = Machine::here(&options.device) else {
-        return Ok(());
-    };
     let demands = recipe.demands(&options.device);
-    check_within(&demands, samples as u64, machine, &options.within)
+    check_demands(&demands, samples, &options.device, &options.within)
+}
+
+/// [`check`] for stages whose memory is known. `within` is put before the names of keys.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_demands(
+    demands: &[Demand],
+    samples: usize,
+    device: &Device,
+    within: &str,
+) -> Result<(), TrainError> {
+    match Machine::here(device) {
+        Some(machine) => check_within(demands, samples as u64, machine, within),
+        None => Ok(()),
+    }
 }
 
 /// Refuses a model of `parameters` parameters that takes more memory in training than the machine has. `keys` are the
@@ -197,9 +210,6 @@ pub fn check_parameters(
     keys: &'static [&'static str],
     device: &Device,
 ) -> Result<(), TrainError> {
-    let Some(machine) = Machine::here(device) else {
-        return Ok(());
-    };
     let demand = Demand {
         parameters: parameters as u64,
         sample_bytes: 0,
@@ -210,7 +220,7 @@ pub fn check_parameters(
         sample_keys: &[],
         batch_key: "",
     };
-    check_within(&[demand], 0, machine, "")
+    check_demands(&[demand], 0, device, "")
 }
 
 fn is_cpu(device: &Device) -> bool {

@@ -1,5 +1,6 @@
 //! Every key of the recipes at values that nobody means: the binary refuses it in one line, or trains two steps of
-//! both stages and logs finite numbers. Each case is a process of its own, so that aborts and hangs are seen.
+//! both stages and logs finite numbers. Each case is a process of its own, so that aborts and hangs are seen. Of comparisons
+//! the keys are tried that the trainings of their tables lack; they train two steps of every model.
 //!
 //! The tests try a sample of the cases, `cargo xtask sweep` all of them.
 
@@ -40,6 +41,9 @@ const ABSURD: [&str; 14] = [
 /// common with the number of values.
 const REFUSED_SAMPLE: usize = 41;
 const TAKEN_SAMPLE: usize = 9;
+/// The same of comparisons, which train several models.
+const REFUSED_COMPARED: usize = 97;
+const TAKEN_COMPARED: usize = 29;
 /// Longest time of a case, if nothing but the sweep runs.
 const LONGEST: Duration = Duration::from_secs(60);
 /// Longest time of a case beside other tests.
@@ -64,6 +68,10 @@ struct Kind {
     recipe: &'static [&'static [&'static str]],
     /// Overrides that switch the discriminators on.
     adversarial: &'static [&'static str],
+    /// For a comparison the table, with its dot, that these overrides are for: its keys are not tried. Empty for others.
+    table: &'static str,
+    /// Further overrides of a comparison.
+    compared: &'static [&'static str],
 }
 
 /// Two steps of each stage, all of them logged.
@@ -113,6 +121,8 @@ const IMAGES: Kind = Kind {
     folder: "pictures",
     recipe: &[&crate::TINY, &SMALL, &TWO_STEPS],
     adversarial: &PICTURE_DISCRIMINATOR,
+    table: "",
+    compared: &[],
 };
 const SPEECH: Kind = Kind {
     command: "train-tts",
@@ -125,6 +135,8 @@ const SPEECH: Kind = Kind {
         "codec_loss.discriminator_windows=[64]",
         "codec_loss.discriminator_width=2",
     ],
+    table: "",
+    compared: &[],
 };
 const MLLM: Kind = Kind {
     command: "train-mllm",
@@ -132,6 +144,8 @@ const MLLM: Kind = Kind {
     folder: "pictures",
     recipe: &[&mllm::TINY, &TWO_STEPS],
     adversarial: &PICTURE_DISCRIMINATOR,
+    table: "",
+    compared: &[],
 };
 const VIDEO: Kind = Kind {
     command: "train-video",
@@ -139,7 +153,100 @@ const VIDEO: Kind = Kind {
     folder: "digits",
     recipe: &[&video::TINY, &["data.path=digits"], &TWO_STEPS],
     adversarial: &PICTURE_DISCRIMINATOR,
+    table: "",
+    compared: &[],
 };
+
+#[cfg(feature = "compare")]
+#[test]
+fn absurd_comparisons_are_refused_or_trained() {
+    comparisons::sweep();
+}
+
+#[cfg(feature = "compare")]
+mod comparisons {
+    use latentlm_compare::{CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, SigmaRecipe};
+
+    use super::*;
+
+    const IMAGE: Kind = Kind {
+        command: "compare image",
+        table: "image.",
+        compared: &[
+            "image.lm_train.sample_every=2",
+            "evaluate.samples=4",
+            "evaluate.parameter_tolerance=1000",
+            "dit.width=32",
+            "dit.depth=1",
+            "dit.heads=2",
+            "transfusion.width=32",
+            "transfusion.depth=1",
+            "transfusion.heads=2",
+            "vq.width=32",
+            "vq.depth=1",
+            "vq.heads=2",
+            "vq.codes=16",
+            "vq.restart_every=2",
+        ],
+        ..IMAGES
+    };
+    const TEXT_AND_PICTURES: Kind = Kind {
+        command: "compare mllm",
+        table: "mllm.",
+        compared: &[
+            "mllm.lm_train.sample_every=2",
+            "evaluate.samples=4",
+            "evaluate.parameter_tolerance=1000",
+            "transfusion.width=32",
+            "transfusion.depth=1",
+            "transfusion.heads=2",
+            "vq.width=32",
+            "vq.depth=1",
+            "vq.heads=2",
+            "vq.codes=16",
+        ],
+        ..MLLM
+    };
+    const SIGMA: Kind = Kind {
+        command: "compare sigma",
+        table: "image.",
+        compared: &["noise_stds=[0.5]", "samples=4"],
+        ..IMAGES
+    };
+    const VOICES: Kind = Kind {
+        command: "compare tts",
+        table: "speech.",
+        compared: &[
+            "minutes=0",
+            "frames_per_latent=[1]",
+            "numbers_per_frame=4",
+            "groups=[1]",
+            "evaluate.samples=2",
+            "evaluate.hard_texts=3",
+            "evaluate.parameter_tolerance=1000",
+            "rival.codebooks=3",
+            "rival.entries=4",
+            "rival.latent_dim=4",
+            "rival.width=32",
+            "rival.depth=1",
+            "rival.heads=2",
+            "rival.kv_heads=1",
+            "rival.parallel_width=32",
+            "rival.parallel_depth=1",
+            "rival.parallel_heads=2",
+            "rival.parallel_kv_heads=1",
+        ],
+        ..SPEECH
+    };
+
+    /// Of the other comparisons no absurd value is taken but in the table that they train.
+    pub fn sweep() {
+        Sweep::of::<CompareRecipe>(&IMAGE).run();
+        Sweep::of::<CompareMllmRecipe>(&TEXT_AND_PICTURES).run();
+        Sweep::of::<SigmaRecipe>(&SIGMA).run();
+        Sweep::of::<CompareTtsRecipe>(&VOICES).run();
+    }
+}
 
 /// The corpus without its broken recording, which `data.max_broken=0` rightly refuses.
 fn whole_corpus(folder: &Path) {
@@ -185,8 +292,12 @@ enum End {
 }
 
 impl Kind {
+    fn is_comparison(&self) -> bool {
+        !self.table.is_empty()
+    }
+
     /// Overrides for a training in which a key has a meaning.
-    fn beside(&self, key: &str) -> Vec<&'static str> {
+    fn beside(&self, key: &str) -> Vec<String> {
         let mut overrides = self.recipe.concat();
         for (begin, switches) in SWITCHED {
             if key.starts_with(begin) {
@@ -198,19 +309,23 @@ impl Kind {
         if of_loss.is_some_and(|key| adversarial.iter().any(|begin| key.starts_with(begin))) {
             overrides.extend(self.adversarial);
         }
-        overrides
+        let within = overrides.iter().map(|own| format!("{}{own}", self.table));
+        let compared = self.compared.iter().map(ToString::to_string);
+        within.chain(compared).collect()
     }
 
     /// Each key at each value. `part` is in the names of the keys.
     fn cases<R: Recipe>(&self, part: &str) -> Vec<Case> {
+        let small = R::resolve(None, &self.beside("")).map(|_| ());
+        assert_eq!(small.map_err(|error| error.to_string()), Ok(()));
         let mut cases = Vec::new();
         for (name, key) in R::keys().iter() {
-            if !name.contains(part) {
+            let is_other = self.is_comparison() && name.starts_with(self.table);
+            if is_other || !name.contains(part) {
                 continue;
             }
             for value in ABSURD {
-                let beside = self.beside(name).into_iter();
-                let mut overrides: Vec<String> = beside.map(str::to_owned).collect();
+                let mut overrides = self.beside(name);
                 overrides.push(if key.default.is_array() {
                     format!("{name}=[{value}]")
                 } else {
@@ -242,7 +357,11 @@ impl Sweep {
     fn of<R: Recipe>(kind: &'static Kind) -> Self {
         let part = env::var("LATENTLM_SWEEP").ok();
         let all = kind.cases::<R>(part.as_deref().unwrap_or_default());
-        let cases = if part.is_some() { all } else { sample(all) };
+        let cases = match part {
+            Some(_) => all,
+            None if kind.is_comparison() => sample(all, REFUSED_COMPARED, TAKEN_COMPARED),
+            None => sample(all, REFUSED_SAMPLE, TAKEN_SAMPLE),
+        };
         let folder = tempfile::tempdir().unwrap();
         (kind.data)(&folder.path().join(kind.folder));
         Self {
@@ -274,8 +393,9 @@ impl Sweep {
         }
         self.show(started.elapsed());
         assert!(self.failures.is_empty(), "{}", self.failures.join("\n"));
-        // A part of the keys may be all refused.
-        assert!(self.is_full || (self.refused > 0 && self.ran > 0));
+        // A part of the keys may be all refused, and comparisons have few.
+        let is_part = self.is_full || self.kind.is_comparison();
+        assert!(is_part || (self.refused > 0 && self.ran > 0));
     }
 
     /// A line of the table of `cargo xtask sweep`.
@@ -284,7 +404,7 @@ impl Sweep {
             return;
         }
         let line = format!(
-            "{:<12} {:>8} {:>6} {:>8} {:>7} {:>6} MiB {:>8.0} s",
+            "{:<13} {:>8} {:>6} {:>8} {:>7} {:>6} MiB {:>8.0} s",
             self.kind.command,
             self.refused,
             self.ran,
@@ -312,7 +432,7 @@ impl Sweep {
             if !case.taken {
                 return Err("trained, though the recipe is wrong".into());
             }
-            check_numbers(&run)?;
+            check_numbers(&run, self.kind.is_comparison())?;
             return Ok(End::Ran);
         }
         let error = one_error(status, &text)?;
@@ -345,7 +465,8 @@ impl Sweep {
         let script = format!("ulimit -c 0; ulimit -v {ADDRESS_SPACE_KIB}; exec \"$@\"");
         let mut command = Command::new("sh");
         command
-            .args(["-c", &script, "sh", BINARY, self.kind.command])
+            .args(["-c", &script, "sh", BINARY])
+            .args(self.kind.command.split(' '))
             .args(["--run", "swept", "--progress", "silent"])
             .args(&case.overrides)
             .current_dir(self.folder.path())
@@ -356,15 +477,15 @@ impl Sweep {
     }
 }
 
-/// A few cases of both kinds.
-fn sample(cases: Vec<Case>) -> Vec<Case> {
+/// A few cases of both kinds: one of so many that are refused, and of so many that are taken.
+fn sample(cases: Vec<Case>, one_of_refused: usize, one_of_taken: usize) -> Vec<Case> {
     let (mut refused, mut taken) = (0_usize, 0_usize);
     let mut picked = Vec::new();
     for case in cases {
         let (count, one_of) = if case.taken {
-            (&mut taken, TAKEN_SAMPLE)
+            (&mut taken, one_of_taken)
         } else {
-            (&mut refused, REFUSED_SAMPLE)
+            (&mut refused, one_of_refused)
         };
         *count += 1;
         if count.is_multiple_of(one_of) {
@@ -414,11 +535,12 @@ fn one_error(status: ExitStatus, text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether two steps of both stages are in the logs of a run, and all numbers are finite. JSON has `null` for others.
-fn check_numbers(run: &Path) -> Result<(), String> {
+/// Whether two steps of both stages, of a comparison of every model, are in the logs of a run, and all numbers are finite.
+/// JSON has `null` for others. A comparison may have measured too little for a number.
+fn check_numbers(run: &Path, is_comparison: bool) -> Result<(), String> {
     let logs = below(run).into_iter();
     let logs = logs.filter(|path| path.ends_with("metrics.jsonl"));
-    let mut steps = BTreeSet::new();
+    let (mut stages, mut steps) = (BTreeSet::new(), BTreeSet::new());
     for log in logs {
         let text = fs::read_to_string(&log).map_err(|error| error.to_string())?;
         for line in text.lines() {
@@ -426,16 +548,22 @@ fn check_numbers(run: &Path) -> Result<(), String> {
             let Some(numbers) = numbers.as_object() else {
                 return Err(format!("no object: {line}"));
             };
-            if numbers.values().any(Value::is_null) {
+            let is_step = numbers.contains_key("gradient_norm");
+            if (is_step || !is_comparison) && numbers.values().any(Value::is_null) {
                 return Err(format!("a number that is not finite: {line}"));
             }
-            if numbers.contains_key("gradient_norm") {
+            if is_step {
+                stages.insert(numbers["stage"].to_string());
                 steps.insert(format!("{} {}", numbers["stage"], numbers["step"]));
             }
         }
     }
-    let expected = [r#""codec" 1"#, r#""codec" 2"#, r#""lm" 1"#, r#""lm" 2"#];
-    if steps.iter().eq(expected.iter()) {
+    if !is_comparison {
+        stages = [r#""codec""#, r#""lm""#].map(String::from).into();
+    }
+    let two = |stage: &String| [1, 2].map(|step| format!("{stage} {step}"));
+    let expected: BTreeSet<String> = stages.iter().flat_map(two).collect();
+    if stages.len() > 1 && steps == expected {
         Ok(())
     } else {
         Err(format!("steps in the logs: {steps:?}"))
@@ -451,12 +579,22 @@ fn numbers_of_a_log_are_checked() {
     let whole = line("codec", 1, "0.5") + &line("codec", 2, "0.5") + &line("lm", 1, "0.5");
     let log = dir.path().join("metrics.jsonl");
     fs::write(&log, &whole).unwrap();
-    assert!(check_numbers(dir.path()).unwrap_err().contains("steps in"));
+    let check = |is_comparison| check_numbers(dir.path(), is_comparison);
+    assert!(check(false).unwrap_err().contains("steps in"));
     fs::write(&log, whole.clone() + &line("lm", 2, "null")).unwrap();
-    let told = check_numbers(dir.path()).unwrap_err();
+    let told = check(false).unwrap_err();
     assert!(told.contains("not finite"), "{told}");
-    fs::write(&log, whole + &line("lm", 2, "0.5")).unwrap();
-    check_numbers(dir.path()).unwrap();
+    let whole = whole + &line("lm", 2, "0.5");
+    fs::write(&log, &whole).unwrap();
+    check(false).unwrap();
+    // Of a comparison each stage that there is, and measurements that are no steps.
+    let measured = "{\"stage\": \"lm\", \"step\": 2, \"frechet_distance\": null}\n";
+    let rival = line("vq", 1, "0.5");
+    fs::write(&log, whole.clone() + measured + &rival).unwrap();
+    assert!(check(true).unwrap_err().contains("steps in"));
+    fs::write(&log, whole + measured + &rival + &line("vq", 2, "0.5")).unwrap();
+    check(true).unwrap();
+    assert!(check(false).unwrap_err().contains("not finite"));
 }
 
 #[test]

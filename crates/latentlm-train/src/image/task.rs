@@ -24,7 +24,7 @@ use crate::error::{Result, TrainError};
 use crate::latents::{self, Encoded};
 use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
 use crate::lm_stage::{self, Corpus, LmSetup, PipelineTask};
-use crate::memory::{Demand, Demanding};
+use crate::memory::{Demand, Demanding, check_demands};
 use crate::options::RunOptions;
 use crate::precision;
 use crate::progress::Encoding;
@@ -216,7 +216,13 @@ pub fn train_image_lm(
     options: RunOptions,
 ) -> Result<bool> {
     precision::check(recipe.lm.precision, &options)?;
-    let mut context = Context::open(recipe, options, |recipe| Ok(ImageData::open(recipe)?))?;
+    let asked = options.clone();
+    let mut context = Context::open(recipe, options, |recipe| {
+        let data = ImageData::open(recipe)?;
+        let [_, of_lm] = recipe.demands(&asked.device);
+        check_demands(&[of_lm], data.train.len(), &asked.device, &asked.within)?;
+        Ok(data)
+    })?;
     context.report = Some(write_image_report);
     let encoded = encoded.clone();
     let finished =
@@ -271,7 +277,13 @@ pub fn encode(
     options: RunOptions,
     whole_report: Option<WholeReport>,
 ) -> Result<Option<EncodedPictures>> {
-    let mut context = Context::open(recipe, options, |recipe| Ok(ImageData::open(recipe)?))?;
+    let asked = options.clone();
+    let mut context = Context::open(recipe, options, |recipe| {
+        let data = ImageData::open(recipe)?;
+        let [of_codec, _] = recipe.demands(&asked.device);
+        check_demands(&[of_codec], data.train.len(), &asked.device, &asked.within)?;
+        Ok(data)
+    })?;
     context.report = Some(write_image_report);
     context.whole_report = whole_report;
     if !codec_stage::train::<PictureTask, 4>(&mut context)? {

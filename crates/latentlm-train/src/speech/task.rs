@@ -29,7 +29,7 @@ use crate::latent_cache::LatentCache;
 use crate::latents::{self, Encoded};
 use crate::lm_recipe::{LmPlan, LmRecipe, STAGE};
 use crate::lm_stage::{self, Corpus, LmSetup, PipelineTask};
-use crate::memory::{Demand, Demanding};
+use crate::memory::{Demand, Demanding, check_demands};
 use crate::optimize::Trainer;
 use crate::options::RunOptions;
 use crate::progress::Encoding;
@@ -270,8 +270,13 @@ pub struct SpokenSamples {
 /// # Errors
 /// If data can't be read, the loss is not finite, or a file can't be written.
 pub fn encode_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<Option<SpokenSamples>> {
-    let mut context =
-        context::Context::open(recipe, options, |recipe| Ok(SpeechData::open(recipe)?))?;
+    let asked = options.clone();
+    let mut context = context::Context::open(recipe, options, |recipe| {
+        let data = SpeechData::open(recipe)?;
+        let [of_codec, _] = recipe.demands(&asked.device);
+        check_demands(&[of_codec], data.train.len(), &asked.device, &asked.within)?;
+        Ok(data)
+    })?;
     context.report = Some(write_speech_report);
     let coded = codec_stage::train::<SoundTask, 3>(&mut context)?;
     context.data.list_skipped(&context.run)?;
