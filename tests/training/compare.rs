@@ -10,6 +10,7 @@ use latentlm_compare::{
     compare_fast_tts, compare_heads, compare_image, compare_latents, compare_mllm,
     compare_sampling, compare_sigma, compare_tts,
 };
+use latentlm_data::Stop;
 use latentlm_eval::{EvaluateOptions, Judges, SpeechJudges, evaluate_image_by, unshown};
 use latentlm_pipelines::{ImagePipeline, ImageRecipe, Recipe, RunFolder, Wanted};
 use latentlm_tests::{
@@ -211,6 +212,9 @@ fn is_a_whole_run(comparison: &Path, name: &str) {
         command: None,
     };
     evaluate_image_by(&path, &evaluate, &judges, &device).unwrap();
+    let stopped = Stop::new(|| true)
+        .during(|| evaluate_image_by(&path, &evaluate, &judges, &device).unwrap_err());
+    assert!(TrainError::from(stopped).is_stop());
 
     let codec = |run: &Path| {
         let (run, _) = RunFolder::<ImageRecipe>::open(run).unwrap();

@@ -187,6 +187,10 @@ pub fn compare_fast_tts(
     judges: SpeechJudges,
     options: RunOptions,
 ) -> Result<RunEnd> {
+    RunEnd::of(fast_tts(recipe, judges, options))
+}
+
+fn fast_tts(recipe: FastTtsRecipe, judges: SpeechJudges, options: RunOptions) -> Result<RunEnd> {
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
     check_memory_of_both(&recipe.fast_tts, &recipe.speech, &options)?;
@@ -225,6 +229,10 @@ pub fn compare_fast_tts(
 /// # Errors
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
 pub fn compare_fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<RunEnd> {
+    RunEnd::of(fast_mllm(recipe, options))
+}
+
+fn fast_mllm(recipe: FastMllmRecipe, options: RunOptions) -> Result<RunEnd> {
     let options = options.within("mllm.");
     check_memory_of_both(&recipe.fast_mllm, &recipe.mllm, &options)?;
     let (folder, fingerprints) = open_run_with(&recipe, &options, || {

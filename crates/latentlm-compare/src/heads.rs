@@ -149,7 +149,7 @@ declare_variants! {
 /// # Errors
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
 pub fn compare_heads(recipe: HeadsRecipe, options: RunOptions) -> Result<RunEnd> {
-    recipe.variants().run(&recipe, options, figure)
+    RunEnd::of(recipe.variants().run(&recipe, options, figure))
 }
 
 fn figure(results: &[VariantResult]) -> String {

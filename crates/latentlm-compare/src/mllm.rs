@@ -13,7 +13,8 @@ use latentlm_data::{Mix, PICTURES};
 use latentlm_eval::{Gallery, Sample, by_chance, majority};
 use latentlm_pipelines::{ImageData, MllmData, evenly, host_values, read_all};
 use latentlm_train::{
-    Context, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions, mllm_setup,
+    Context, EncodedPictures, Learner, LmPlan, LmRecipe, LmSetup, Result, RunOptions, TrainError,
+    mllm_setup,
 };
 
 use super::documents::{Documents, beginnings};
@@ -97,9 +98,13 @@ impl Subject for Documents {
 
     fn codes(context: &mut Run<Self>, options: RunOptions) -> Result<Option<Codes>> {
         let images = context.recipe.images();
-        let mut context = Context::open(images, options, |images| {
+        let opened = Context::open(images, options, |images| {
             Ok(ImageData::open(&images.image)?)
-        })?;
+        });
+        let mut context = match opened {
+            Err(TrainError::Stopped) => return Ok(None),
+            opened => opened?,
+        };
         context.report = Some(stage_vq::report);
         stage_vq::encode(&mut context)
     }

@@ -9,6 +9,7 @@ use latentlm_eval::{ComparedSoFar, EvalError, Judge, write_comparison_report};
 use latentlm_pipelines::{ImageData, RunFolder, read_all, read_evenly};
 use latentlm_train::{
     Context, Result, RunEnd, RunOptions, TrainError, check_demands, check_memory, encode, phases,
+    stoppable,
 };
 
 use super::documents::Documents;
@@ -28,7 +29,7 @@ const VQ_CODEC: &str = "vq-codec";
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
 pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEnd> {
-    compare::<ImageData>(recipe, options)
+    RunEnd::of(compare::<ImageData>(recipe, options))
 }
 
 /// Trains LatentLM, Transfusion and the vector-quantized model on text and pictures, or continues, and
@@ -38,7 +39,7 @@ pub fn compare_image(recipe: CompareRecipe, options: RunOptions) -> Result<RunEn
 /// If the folder, recipe or data are wrong, a rival has too many or too few parameters, a loss is not
 /// finite, or a file can't be written.
 pub fn compare_mllm(recipe: CompareMllmRecipe, options: RunOptions) -> Result<RunEnd> {
-    compare::<Documents>(recipe, options)
+    RunEnd::of(compare::<Documents>(recipe, options))
 }
 
 fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd> {
@@ -69,7 +70,9 @@ fn compare<S: Subject>(recipe: S::Recipe, options: RunOptions) -> Result<RunEnd>
     let held_out = read_all(test, &context.device)?;
     let phase = phases(context.options.progress);
     phase("training the judge on real pictures, unless that was done");
-    let judge = Judge::kept(&context.run.file(JUDGE), context.data.pictures(), held_out)?;
+    let judge = stoppable(&context.options, || {
+        Judge::kept(&context.run.file(JUDGE), context.data.pictures(), held_out)
+    })?;
     if !train_all::<S>(&mut context, &judge, codec, vq_codec)? {
         return Ok(RunEnd::Stopped);
     }

@@ -100,6 +100,10 @@ pub struct SigmaResult {
 /// # Errors
 /// If the folder, recipe or data are wrong, a loss is not finite, or a file can't be written.
 pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd> {
+    RunEnd::of(compare(recipe, options))
+}
+
+fn compare(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd> {
     let started = Instant::now();
     let trainings: Vec<ImageRecipe> = recipe.scales().map(|std| recipe.variant(std)).collect();
     let (folder, options) = begin(&recipe, &trainings, options)?;
@@ -124,6 +128,9 @@ pub fn compare_sigma(recipe: SigmaRecipe, options: RunOptions) -> Result<RunEnd>
             noise_std,
             evaluation: measure(&path, &evaluate, &options)?,
         });
+        if options.interrupter.should_stop() {
+            return Ok(RunEnd::Stopped);
+        }
         let found = ComparedSoFar {
             table: &table(&results),
             figure: &figure(&results),

@@ -11,7 +11,9 @@ use latentlm::SampleOptions;
 use latentlm::core::bundle::io_error;
 use latentlm_eval::{ComparedSoFar, bar_chart, decimals, deviation, mean, stack};
 use latentlm_pipelines::{LmConfig, PipelineError, Recipe, RunFolder, checked_within};
-use latentlm_train::{Demanding, Result, RunEnd, RunOptions, check_memory, wrong_teacher};
+use latentlm_train::{
+    Demanding, Result, RunEnd, RunOptions, check_memory, stoppable, wrong_teacher,
+};
 use serde::{Deserialize, Serialize};
 
 use super::recipe::seed_at;
@@ -300,7 +302,7 @@ impl<R: HasStudent> Students<'_, R> {
         let Some(codec_seed) = self.train(model, place, options)? else {
             return Ok(None);
         };
-        let mut values = (self.measure)(&path, compared.drawing())?;
+        let mut values = stoppable(options, || (self.measure)(&path, compared.drawing()))?;
         values.retain(|_, value| value.is_finite());
         let measured = Measured {
             conditions: self.conditions.clone(),
@@ -309,6 +311,9 @@ impl<R: HasStudent> Students<'_, R> {
             values,
         };
         store(&file, &compared, &measured)?;
+        if options.interrupter.should_stop() {
+            return Ok(None);
+        }
         Ok(Some(measured.of_seed(training_seed)))
     }
 

@@ -21,7 +21,7 @@ use latentlm_pipelines::{
 };
 use latentlm_train::{
     Result, RunEnd, RunOptions, SpokenSamples, TrainError, encode_speech, open_run_with, phases,
-    reading, train_speech,
+    reading, stoppable, train_speech,
 };
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +121,10 @@ pub fn compare_tts(
     judges: SpeechJudges,
     options: RunOptions,
 ) -> Result<RunEnd> {
+    RunEnd::of(compare(recipe, judges, options))
+}
+
+fn compare(recipe: CompareTtsRecipe, judges: SpeechJudges, options: RunOptions) -> Result<RunEnd> {
     let started = Instant::now();
     let options = options.within("speech.");
     // Before the folder is made: a run that can't begin leaves nothing behind.
@@ -308,7 +312,7 @@ impl Running<'_> {
         }
     }
 
-    /// The measurements of a run, new ones or those of an earlier call.
+    /// The measurements of a run, new ones or those of an earlier call; `None` if it was stopped.
     fn measured(
         &self,
         path: &Path,
@@ -318,11 +322,16 @@ impl Running<'_> {
         let mut options = evaluation(self.recipe, self.judges, sample);
         options.phase = phases(self.options.progress);
         let conditions = conditions(self.recipe, &self.fingerprints, &options);
-        let measured = measured_once(path, conditions, listeners(self.judges), || {
-            (options.phase)(&format!("measuring {}", path.display()));
-            evaluate(path, &options, &self.options.device)
+        let interrupter = &self.options.interrupter;
+        let stopped_before = interrupter.should_stop();
+        let measured = stoppable(self.options, || {
+            measured_once(path, conditions, listeners(self.judges), || {
+                (options.phase)(&format!("measuring {}", path.display()));
+                evaluate(path, &options, &self.options.device)
+            })
         })?;
-        Ok(Some(measured))
+        let goes_on = stopped_before || !interrupter.should_stop();
+        Ok(goes_on.then_some(measured))
     }
 }
 

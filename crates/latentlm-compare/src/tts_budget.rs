@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use latentlm::core::bundle::write_atomically;
-use latentlm_data::TextTokenizer;
+use latentlm_data::{TextTokenizer, check_stop};
 use latentlm_pipelines::{SpeechData, SpeechRecipe};
 use latentlm_train::{Result, TrainError};
 use serde::{Deserialize, Serialize};
@@ -63,6 +63,7 @@ impl Utterances {
             tokens: 0,
         };
         for index in spread(data.utterances(), MEASURED) {
+            check_stop()?;
             let Ok(text) = tokenizer.encode(&data.text(index).0) else {
                 continue;
             };

@@ -200,9 +200,13 @@ pub(crate) fn train_code_lm(
     samples: &SpokenSamples,
     options: RunOptions,
 ) -> Result<bool> {
-    let mut context = Context::open(recipe, options, |recipe| {
+    let opened = Context::open(recipe, options, |recipe| {
         Ok(SpeechData::open(&recipe.codes())?)
-    })?;
+    });
+    let mut context = match opened {
+        Err(TrainError::Stopped) => return Ok(false),
+        opened => opened?,
+    };
     context.report = Some(report);
     train_lm::<CodeTask>(&mut context, |context, _| {
         let recipe = context.recipe.codes();

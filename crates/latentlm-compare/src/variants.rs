@@ -11,8 +11,8 @@ use latentlm_eval::{
 };
 use latentlm_pipelines::{ImageRecipe, PipelineError, Recipe, checked_within};
 use latentlm_train::{
-    EncodedPictures, Result, RunEnd, RunOptions, encode, phases, take_codec, train_image,
-    train_image_lm, wrong_teacher,
+    EncodedPictures, Result, RunEnd, RunOptions, encode, phases, stoppable, take_codec,
+    train_image, train_image_lm, wrong_teacher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -349,8 +349,8 @@ impl Variants<'_> {
         options: &RunOptions,
     ) -> Result<()> {
         let part = self.run_of(variant, place, options)?;
-        // A user may have removed a run that is measured.
-        if self.one_codec && part.resume {
+        // A user may have removed a run that is measured, and one may have been stopped before it began to learn.
+        if self.one_codec && part.resume && part.path.join("checkpoints").is_dir() {
             take_codec(&part.path, &options.path.join(CODEC))?;
         }
         Ok(())
@@ -392,6 +392,9 @@ impl Variants<'_> {
         };
         let evaluation = measure(&path, &evaluate, options)?;
         store(&file, &compared, &evaluation)?;
+        if options.interrupter.should_stop() {
+            return Ok(None);
+        }
         Ok(Some(VariantRun {
             training_seed,
             evaluation,
@@ -421,7 +424,7 @@ impl Variants<'_> {
 /// Measures a finished run of pictures. All runs of a comparison, whose options these are, have the same judge.
 ///
 /// # Errors
-/// If the run has no finished checkpoint, its data can't be read, or a file can't be written.
+/// If the run has no finished checkpoint, its data can't be read, a file can't be written, or a stop came.
 pub(crate) fn measure(
     run: &Path,
     evaluate: &EvaluateOptions,
@@ -432,7 +435,9 @@ pub(crate) fn measure(
         folder: Some(&judge),
         command: None,
     };
-    Ok(evaluate_image_by(run, evaluate, &judges, &options.device)?)
+    stoppable(options, || {
+        evaluate_image_by(run, evaluate, &judges, &options.device)
+    })
 }
 
 /// Evaluations of the head for a latent, on average over a picture's latents. Solvers that evaluate it twice in an

@@ -102,7 +102,7 @@ pub fn check_with(path: &Path, options: &ReadOptions) -> Result<CheckReport, Dat
     if in_idx {
         report.read_idx(options)?;
     } else {
-        report.read_listing(listing, options);
+        report.read_listing(listing, options)?;
     }
     report.note_empty_splits();
     Ok(report)
@@ -212,7 +212,11 @@ impl CheckReport {
         Ok(())
     }
 
-    fn read_listing(&mut self, mut listing: Listing, options: &ReadOptions) {
+    fn read_listing(
+        &mut self,
+        mut listing: Listing,
+        options: &ReadOptions,
+    ) -> Result<(), DataError> {
         let (sheets, sheet_faults) = Sheets::load(&listing.entries, options);
         self.note_faults(&mut listing, sheet_faults);
         // A sheet that can't be read is one fault, not one for each of its cells.
@@ -220,7 +224,7 @@ impl CheckReport {
             Source::Cell { sheet, .. } => sheets.has(sheet),
             Source::File(_) => true,
         });
-        let checked = verify(&listing.entries, &sheets, options);
+        let checked = verify(&listing.entries, &sheets, options)?;
         let mut sizes = Vec::new();
         let mut checked = checked.into_iter();
         listing.entries.retain(|_| match checked.next() {
@@ -240,6 +244,7 @@ impl CheckReport {
             self.count(entry.label as usize, entry.split);
             self.texts += usize::from(entry.text.is_some());
         }
+        Ok(())
     }
 
     #[cfg(feature = "clips")]

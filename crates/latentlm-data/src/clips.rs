@@ -90,7 +90,7 @@ pub(crate) fn survey(
         let found = ClipSurvey::of(entry.path(), spec.rate_hz, limits)?;
         frames.fetch_add(found.frames(), Ordering::Relaxed);
         Ok(found)
-    });
+    })?;
     if frames.into_inner() > most {
         let reason = format!(
             "has clips of more than {most} frames at {} a second, the most that are read; {}",

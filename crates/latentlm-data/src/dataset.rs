@@ -410,7 +410,7 @@ fn open_entries(
         if part.is_empty() {
             break;
         }
-        let checked = verify(&part, &sheets, options);
+        let checked = verify(&part, &sheets, options)?;
         for (entry, size) in part.into_iter().zip(checked) {
             match size {
                 Ok(_) => listing.entries.push(entry),

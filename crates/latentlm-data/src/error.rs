@@ -39,6 +39,9 @@ pub enum DataError {
         /// The folder.
         path: PathBuf,
     },
+    /// A stop came ([`Stop`](crate::Stop)).
+    #[error("stopped")]
+    Stopped,
     /// A text that can't be tokenized.
     #[error("text: {reason}")]
     Text {
@@ -151,7 +154,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// The file or folder of the error; empty for errors about a text.
+    /// The file or folder of the error; empty for a stop and for errors about a text.
     pub fn path(&self) -> &Path {
         match self {
             Self::Io { path, .. }
@@ -168,7 +171,7 @@ impl DataError {
             | Self::Malformed { path, .. } => path,
             Self::Program { program, .. } => program,
             Self::Media(error) => error.path(),
-            Self::Text { .. } => Path::new(""),
+            Self::Text { .. } | Self::Stopped => Path::new(""),
         }
     }
 

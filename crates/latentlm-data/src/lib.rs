@@ -47,6 +47,7 @@ mod skipped;
 #[cfg(feature = "sound")]
 pub mod speech;
 mod split;
+mod stop;
 #[cfg(feature = "text")]
 mod text;
 #[cfg(feature = "text")]
@@ -78,6 +79,7 @@ pub use read_count::ReadCount;
 pub use sample::{Content, Sample};
 pub use skipped::Skipped;
 pub use split::{Split, held_out};
+pub use stop::{Stop, check_stop};
 #[cfg(feature = "text")]
 pub use text::{TextLimits, TextTokenizer, TokenizerKind};
 #[cfg(feature = "text")]

@@ -53,12 +53,12 @@ mod tests {
     fn samples_are_counted_on_all_threads_and_pass_by_pass() {
         let count = ReadCount::default();
         assert_eq!(count.so_far(), [0, 0]);
-        let pass = |items: &[u8]| on_all_threads(items, |item| *item).len();
+        let pass = |items: &[u8]| on_all_threads(items, |item| *item).unwrap().len();
         count.during(|| {
             assert_eq!(pass(&[1; 300]), 300);
             assert_eq!(count.so_far(), [300, 300]);
             // Each pass has its own numbers.
-            on_all_threads(&[1], |_| assert_eq!(count.so_far(), [0, 1]));
+            on_all_threads(&[1], |_| assert_eq!(count.so_far(), [0, 1])).unwrap();
         });
         assert_eq!(count.so_far(), [1, 1]);
         pass(&[1; 7]);

@@ -12,21 +12,30 @@ use crate::folder::{Entry, Source};
 use crate::options::ReadOptions;
 use crate::read_count::ReadCount;
 use crate::sheet::Sheets;
+use crate::stop::{Stop, check_stop};
 
 /// Decodes every sample. Returns width and height in pixels, or the error, in the order of the entries.
+///
+/// # Errors
+/// [`DataError::Stopped`] if a stop came.
 pub(crate) fn verify(
     entries: &[Entry],
     sheets: &Sheets,
     options: &ReadOptions,
-) -> Vec<Result<(u32, u32), DataError>> {
+) -> Result<Vec<Result<(u32, u32), DataError>>, DataError> {
     on_all_threads(entries, |entry| size(entry, sheets, options))
 }
 
 /// Results of `work` for every item, in their order. Items are counted ([`ReadCount`]).
+///
+/// # Errors
+/// [`DataError::Stopped`] if a stop came.
 pub(crate) fn on_all_threads<T: Sync, R: Send>(
     items: &[T],
     work: impl Fn(&T) -> R + Sync,
-) -> Vec<R> {
+) -> Result<Vec<R>, DataError> {
+    let stop = Stop::current();
+    let has_stopped = || stop.as_ref().is_some_and(Stop::came);
     let threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let next = AtomicUsize::new(0);
     let count = ReadCount::begin(items.len());
@@ -35,7 +44,7 @@ pub(crate) fn on_all_threads<T: Sync, R: Send>(
         let mut own = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(index) else {
+            let Some(item) = items.get(index).filter(|_| !has_stopped()) else {
                 break;
             };
             own.push((index, work(item)));
@@ -51,9 +60,10 @@ pub(crate) fn on_all_threads<T: Sync, R: Send>(
         }
         share();
     });
+    check_stop()?;
     let mut found = found.into_inner().unwrap_or_default();
     found.sort_by_key(|&(index, _)| index);
-    found.into_iter().map(|(_, result)| result).collect()
+    Ok(found.into_iter().map(|(_, result)| result).collect())
 }
 
 fn size(entry: &Entry, sheets: &Sheets, options: &ReadOptions) -> Result<(u32, u32), DataError> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use latentlm::core::bundle::write_atomically;
 use latentlm::{SampleOptions, SmallWeights, WeightBits};
+use latentlm_data::check_stop;
 use latentlm_pipelines::{Recipe, RunFolder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,6 +41,16 @@ pub struct EvaluateOptions {
     pub weights: Option<SmallWeights>,
     /// Called with the next phase of the evaluation, such as `drawing 500 pictures`; [`unshown`] ignores it.
     pub phase: fn(&str),
+}
+
+/// Begins a phase of an evaluation.
+///
+/// # Errors
+/// If a stop came.
+pub(crate) fn begin_phase(show: fn(&str), phase: &str) -> Result<()> {
+    check_stop()?;
+    show(phase);
+    Ok(())
 }
 
 /// Ignores the phases of an evaluation.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use latentlm::core::disk;
-use latentlm_data::{Content, DataError, Sample, file_sha256, sha256};
+use latentlm_data::{Content, DataError, Sample, Stop, check_stop, file_sha256, sha256};
 
 /// First line of the file, with the version of its format.
 const HEADER: &str = "latentlm data 1";
@@ -55,14 +55,31 @@ impl Inventory {
     /// are not read again. A file that can't be read has the hash of nothing: the dataset
     /// leaves it out or reports it.
     pub fn of(samples: &[Sample], known: Option<&Self>) -> Self {
+        Self::gather(samples, known, || true)
+    }
+
+    /// [`of`](Self::of), unless a stop comes ([`check_stop`]).
+    ///
+    /// # Errors
+    /// [`DataError::Stopped`] if it does.
+    pub fn of_unless_stopped(samples: &[Sample], known: Option<&Self>) -> Result<Self, DataError> {
+        let stop = Stop::current();
+        let gathered = Self::gather(samples, known, || !stop.as_ref().is_some_and(Stop::came));
+        check_stop()?;
+        Ok(gathered)
+    }
+
+    /// The list of samples as far as work goes on.
+    fn gather(samples: &[Sample], known: Option<&Self>, goes_on: impl Fn() -> bool + Sync) -> Self {
         let samples = named_apart(samples);
         let (next, items) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         std::thread::scope(|scope| {
             for _ in 0..threads.min(samples.len()) {
                 scope.spawn(|| {
-                    while let Some((name, sample)) =
-                        samples.get(next.fetch_add(1, Ordering::Relaxed))
+                    while goes_on()
+                        && let Some((name, sample)) =
+                            samples.get(next.fetch_add(1, Ordering::Relaxed))
                     {
                         let item = Item::of(sample, known.and_then(|known| known.items.get(name)));
                         let mut items = items.lock().unwrap_or_else(PoisonError::into_inner);

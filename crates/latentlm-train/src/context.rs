@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use burn::tensor::Device;
-use latentlm_data::{LeftOut, Skipped};
+use latentlm_data::{LeftOut, Skipped, check_stop};
 use latentlm_eval::{EvalError, Work, keep_origin};
 use latentlm_pipelines::{
     BegunStage, ChangedKey, Inventory, Manifest, MetricsLog, PipelineError, Recipe, RunFolder,
@@ -14,7 +14,7 @@ use latentlm_pipelines::{
 
 use crate::error::{Result, TrainError};
 use crate::options::RunOptions;
-use crate::progress::{self, Progress};
+use crate::progress::{self, Progress, stoppable};
 use crate::spread::DataParallel;
 
 /// Run folder, data, device, log and progress.
@@ -71,34 +71,37 @@ pub enum RunEnd {
     Stopped,
 }
 
+impl RunEnd {
+    /// How a run ended that may have been stopped before its first step, or as it was measured: that is no error.
+    ///
+    /// # Errors
+    /// All others.
+    pub fn of(ended: Result<Self>) -> Result<Self> {
+        match ended {
+            Err(TrainError::Stopped) => Ok(Self::Stopped),
+            ended => ended,
+        }
+    }
+}
+
 impl<R: Recipe, D: TrainingData> Context<R, D> {
     /// Begins or continues a run. `open_data` is called after the folder is locked: opening data can take minutes,
     /// and a second training in the folder is refused before that.
     ///
     /// # Errors
     /// If another process trains in the folder, it can't be written, the data can't be opened, or the run was
-    /// begun with another recipe or on other data.
+    /// begun with another recipe or on other data. [`TrainError::Stopped`] if a stop came: the run can be continued.
     pub fn open(
         recipe: R,
         options: RunOptions,
         open_data: impl FnOnce(&R) -> Result<D>,
     ) -> Result<Self> {
         let mut started = StartedRun::open(&recipe, &options)?;
-        let shown = options.progress;
-        let within = |error: TrainError| error.within::<R>(&options.within);
-        let opened = progress::reading("opening data", shown, || open_data(&recipe));
-        let data = opened.map_err(within)?;
-        let mut notes = std::mem::take(&mut started.notes);
-        if !options.resume || options.accept_changed_data {
-            let checked = progress::reading("checking data", shown, || data.check());
-            notes.extend(checked.map_err(|error| within(error.into()))?);
-        }
         let run = started.run.clone();
-        if !options.resume {
-            run.set_recipe(&recipe)?;
-        }
-        let compare = || compare_data(&run, &data, &options);
-        notes.extend(progress::reading("taking hashes of data", shown, compare)?);
+        let prepared = stoppable(&options, || prepare(&run, &recipe, &options, open_data));
+        let (data, more) = started.unless_stopped(prepared, &recipe)?;
+        let mut notes = std::mem::take(&mut started.notes);
+        notes.extend(more);
         let mut context = Self {
             fingerprint: data.fingerprint(),
             report: None,
@@ -225,6 +228,51 @@ impl<R: Recipe> StartedRun<R> {
     }
 }
 
+impl<R: Recipe> StartedRun<R> {
+    /// What came of the preparations. A run that was stopped in them stays, so that it can be continued.
+    fn unless_stopped<T>(&mut self, prepared: Result<T>, recipe: &R) -> Result<T> {
+        if matches!(prepared, Err(TrainError::Stopped)) && !self.resumed {
+            self.run.set_recipe(recipe)?;
+            self.resumed = true;
+        }
+        prepared
+    }
+}
+
+/// Opens and checks the data of a run, and compares them with those that it began with. Returns what a user should know,
+/// too.
+///
+/// # Errors
+/// If data can't be opened or are others, or a file can't be written.
+fn prepare<R: Recipe, D: TrainingData>(
+    run: &RunFolder<R>,
+    recipe: &R,
+    options: &RunOptions,
+    open_data: impl FnOnce(&R) -> Result<D>,
+) -> Result<(D, Vec<String>)> {
+    let shown = options.progress;
+    let within = |error: TrainError| error.within::<R>(&options.within);
+    let data = progress::reading("opening data", shown, || open_data(recipe)).map_err(within)?;
+    check_stop()?;
+    let mut notes = Vec::new();
+    if !has_learned(run, options) || options.accept_changed_data {
+        let checked = progress::reading("checking data", shown, || data.check());
+        notes.extend(checked.map_err(|error| within(error.into()))?);
+        check_stop()?;
+    }
+    if !options.resume {
+        run.set_recipe(recipe)?;
+    }
+    let compare = || compare_data(run, &data, options);
+    notes.extend(progress::reading("taking hashes of data", shown, compare)?);
+    Ok((data, notes))
+}
+
+/// Whether a run continues from a checkpoint. One that was stopped or killed before it had one is as new.
+pub fn has_learned<R: Recipe>(run: &RunFolder<R>, options: &RunOptions) -> bool {
+    options.resume && !run.stages().is_empty()
+}
+
 impl<R> Drop for StartedRun<R> {
     fn drop(&mut self) {
         if !self.resumed {
@@ -253,8 +301,13 @@ pub fn open_run_with<R: Recipe, T>(
     options: &RunOptions,
     prepare: impl FnOnce() -> Result<T>,
 ) -> Result<(StartedRun<R>, T)> {
-    let started = StartedRun::open(recipe, options)?;
-    let prepared = prepare()?;
+    let mut started = StartedRun::open(recipe, options)?;
+    let prepared = stoppable(options, || {
+        let prepared = prepare()?;
+        check_stop()?;
+        Ok::<_, TrainError>(prepared)
+    });
+    let prepared = started.unless_stopped(prepared, recipe)?;
     started.run.set_recipe(recipe)?;
     let mut notes = started.notes.clone();
     let kept = keep_origin(&options.path, Work::Training, options.devices());
@@ -365,10 +418,11 @@ fn compare_data<R: Recipe>(
 ) -> Result<Vec<String>> {
     let (path, samples) = (run.file(DATA), data.samples());
     if !options.resume || !path.exists() {
-        Inventory::of(&samples, None).write(&path)?;
+        Inventory::of_unless_stopped(&samples, None)?.write(&path)?;
         let note = "the run was begun by a version that kept no list of its data: whether they are the \
                     same can't be compared";
-        return Ok(Vec::from_iter(options.resume.then(|| note.into())));
+        let is_older = has_learned(run, options);
+        return Ok(Vec::from_iter(is_older.then(|| note.into())));
     }
     let mut before = Inventory::read(&path)?;
     let mut notes = Vec::new();
@@ -379,7 +433,7 @@ fn compare_data<R: Recipe>(
                 .to_owned(),
         );
     }
-    let now = Inventory::of(&samples, Some(&before));
+    let now = Inventory::of_unless_stopped(&samples, Some(&before))?;
     let changes = now.changes_since(&before);
     if !changes.is_empty() && !options.accept_changed_data {
         let unusable = unusable_now(&changes.removed, &data.left_out());
@@ -424,6 +478,7 @@ pub(crate) use self::tests::NoData;
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::path::Path;
 
     use super::*;
@@ -555,6 +610,86 @@ mod tests {
             "{error}"
         );
         assert!(!error.is_usage());
+    }
+
+    /// Data that ask to stop in a phase of the start, and count how often they are checked.
+    struct Stopping<'a> {
+        phase: &'a str,
+        interrupter: Interrupter,
+        checks: &'a Cell<u32>,
+    }
+
+    impl TrainingData for Stopping<'_> {
+        fn fingerprint(&self) -> String {
+            "f".into()
+        }
+
+        fn check(&self) -> latentlm_pipelines::Result<Option<String>> {
+            self.checks.set(self.checks.get() + 1);
+            if self.phase == "checking" {
+                self.interrupter.stop(None);
+            }
+            Ok(None)
+        }
+
+        fn samples(&self) -> Vec<Sample> {
+            if self.phase == "hashing" {
+                self.interrupter.stop(None);
+            }
+            Vec::new()
+        }
+    }
+
+    /// Nothing was learned yet, so that the run that goes on is begun anew, with all checks.
+    #[test]
+    fn a_stop_while_data_are_opened_ends_the_start_and_the_run_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        for phase in ["opening", "checking", "hashing"] {
+            let (path, checks) = (dir.path().join(phase), Cell::new(0));
+            let start = |phase, resume| {
+                let options = RunOptions {
+                    resume,
+                    ..options(&path)
+                };
+                let interrupter = options.interrupter.clone();
+                let opened = Context::open(ImageRecipe::default(), options, |_| {
+                    if phase == "opening" {
+                        interrupter.stop(None);
+                        check_stop()?;
+                    }
+                    Ok(Stopping {
+                        phase,
+                        interrupter,
+                        checks: &checks,
+                    })
+                });
+                opened.err()
+            };
+            let ended = start(phase, false);
+            let stopped = matches!(ended, Some(TrainError::Stopped));
+            assert!(stopped, "{phase}: {ended:?}");
+            assert!(path.join("config.toml").is_file(), "{phase}");
+            assert!(!path.join(DATA).is_file(), "{phase}");
+            let before = checks.get();
+            assert!(start("no phase", true).is_none());
+            assert_eq!(checks.get(), before + 1, "{phase}");
+            assert!(path.join(DATA).is_file());
+        }
+    }
+
+    /// A stop that came before belongs to the next step.
+    #[test]
+    fn a_stop_before_the_start_is_heeded_after_a_step() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = options(&dir.path().join("r"));
+        options.interrupter.stop(None);
+        let opened = Context::open(ImageRecipe::default(), options, |_| Ok(NoData));
+        assert!(opened.is_ok());
+        assert!(matches!(
+            RunEnd::of(Err(TrainError::Stopped)),
+            Ok(RunEnd::Stopped)
+        ));
+        assert!(RunEnd::of(Err(TrainError::config("wrong"))).is_err());
     }
 
     /// Data of a single sample that training learns this of.

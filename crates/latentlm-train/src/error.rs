@@ -29,8 +29,8 @@ pub enum TrainError {
     /// An optimizer's state that can't be written or read.
     #[error("optimizer state {0}: {1}")]
     Record(PathBuf, #[source] RecordError),
-    /// A stop while latents were encoded. They are not kept: a resumed run encodes them again.
-    #[error("stopped while latents were encoded")]
+    /// A stop while data were opened, latents encoded, or a finished model measured. A resumed run does so again.
+    #[error("stopped before the next step")]
     Stopped,
     /// An error of a run within another one, with the names that keys have there.
     #[error("{message}")]
@@ -53,6 +53,19 @@ impl TrainError {
             Self::Eval(error) => error.is_usage(),
             Self::Data(DataError::Text { .. }) => true,
             Self::Within { is_usage, .. } => *is_usage,
+            _ => false,
+        }
+    }
+
+    /// Whether a stop ended the work.
+    pub fn is_stop(&self) -> bool {
+        let of_pipeline =
+            |error: &PipelineError| matches!(error, PipelineError::Data(DataError::Stopped));
+        match self {
+            Self::Stopped
+            | Self::Data(DataError::Stopped)
+            | Self::Eval(EvalError::Data(DataError::Stopped)) => true,
+            Self::Pipeline(error) | Self::Eval(EvalError::Pipeline(error)) => of_pipeline(error),
             _ => false,
         }
     }

@@ -76,7 +76,7 @@ pub use memory::{Demand, Demanding, check as check_memory, check_demands, check_
 pub use mllm::{mllm_setup, train_mllm, train_mllm_with};
 pub use optimize::{StepReport, Trainer};
 pub use options::{ProgressMode, RunOptions};
-pub use progress::{minutes, phases, reading, say};
+pub use progress::{minutes, phases, reading, say, stoppable};
 pub use shard::Shard;
 pub use speech::*;
 pub use spread::{DataParallel, ToDevice};

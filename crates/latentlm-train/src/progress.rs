@@ -12,7 +12,7 @@ use burn::train::metric::{
     SerializedEntry,
 };
 use burn::train::renderer::{MetricState, MetricsRenderer, default_renderer};
-use latentlm_data::ReadCount;
+use latentlm_data::{ReadCount, Stop};
 use latentlm_eval::unshown;
 use latentlm_pipelines::printable;
 
@@ -151,6 +151,31 @@ impl Encoding {
     }
 }
 
+/// Does long work that ends at its next sample or phase when a stop comes ([`latentlm_data::check_stop`]). A stop that came
+/// before belongs to the step that is taken next.
+///
+/// # Errors
+/// [`TrainError::Stopped`] if the work was stopped, or those of `work`.
+pub fn stoppable<T, E: Into<TrainError>>(
+    options: &RunOptions,
+    work: impl FnOnce() -> Result<T, E>,
+) -> Result<T> {
+    let interrupter = options.interrupter.clone();
+    let done = if interrupter.should_stop() {
+        work()
+    } else {
+        Stop::new(move || interrupter.should_stop()).during(work)
+    };
+    done.map_err(|error| {
+        let error: TrainError = error.into();
+        if error.is_stop() {
+            TrainError::Stopped
+        } else {
+            error
+        }
+    })
+}
+
 /// Does work that reads a whole dataset, such as opening it. While it takes long, lines say so, and how many samples are read.
 pub fn reading<T>(what: &str, mode: ProgressMode, work: impl FnOnce() -> T) -> T {
     if mode == ProgressMode::Silent {
@@ -247,6 +272,9 @@ mod tests {
     use super::*;
     use burn::tensor::Device;
     use burn::train::Interrupter;
+    use latentlm_data::{DataError, check_stop};
+    use latentlm_eval::EvalError;
+    use latentlm_pipelines::PipelineError;
 
     #[test]
     fn notes_cannot_steer_the_terminal() {
@@ -300,5 +328,33 @@ mod tests {
         // A stop of the step before is heeded after the step that follows.
         let mut encoding = Encoding::begin(250, &options(&interrupter));
         encoding.count(250).unwrap();
+    }
+
+    #[test]
+    fn a_stop_ends_long_work_and_nothing_else() {
+        let interrupter = Interrupter::new();
+        let own = options(&interrupter);
+        let ended = stoppable(&own, || {
+            check_stop()?;
+            interrupter.stop(None);
+            check_stop()
+        });
+        assert!(matches!(ended, Err(TrainError::Stopped)), "{ended:?}");
+        // One that came before, and work that was done all the same.
+        stoppable(&own, check_stop).unwrap();
+        interrupter.reset();
+        let done = stoppable(&own, || {
+            interrupter.stop(None);
+            Ok::<_, TrainError>(7)
+        });
+        assert_eq!(done.unwrap(), 7);
+        interrupter.reset();
+        let failed = stoppable(&own, || {
+            interrupter.stop(None);
+            Err::<(), _>(TrainError::config("wrong"))
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "recipe: wrong");
+        let of_phase = EvalError::from(PipelineError::from(DataError::Stopped));
+        assert!(TrainError::from(of_phase).is_stop());
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use latentlm_pipelines::{PipelineError, RunFolder, TokenizerConfig, TrainingData};
 
-use crate::context::{Context, Report, RunEnd};
+use crate::context::{Context, Report, RunEnd, has_learned};
 use crate::error::Result;
 use crate::lm_recipe::LmRecipe;
 use crate::memory::{self, Demanding};
@@ -60,6 +60,11 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
     /// # Errors
     /// As [`run`](Self::run); if the folder is needed and no such run.
     pub fn run_with(self, recipe: R, codec: Option<&Path>, options: RunOptions) -> Result<RunEnd> {
+        RunEnd::of(self.all(recipe, codec, options))
+    }
+
+    /// The same; a stop before the first step is an error.
+    fn all(self, recipe: R, codec: Option<&Path>, options: RunOptions) -> Result<RunEnd> {
         let started = Instant::now();
         // Before the folder is made: a run that can't begin leaves nothing behind.
         precision::check(recipe.lm().model.precision, &options)?;
@@ -82,8 +87,8 @@ impl<R: LmRecipe + Demanding, D: TrainingData> Modality<R, D> {
         match teacher::needed(&context.recipe, &context.options)? {
             Some(from) => {
                 let found = teacher::finished(&from)?;
-                let resumed = context.options.resume;
-                weights::compare_teacher(&mut context, &from, &found, resumed)?;
+                let learned = has_learned(&context.run, &context.options);
+                weights::compare_teacher(&mut context, &from, &found, learned)?;
                 (self.adopt)(&mut context, &from)?;
             }
             None => teacher::tell_of_unneeded(&mut context)?,

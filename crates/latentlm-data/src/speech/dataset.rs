@@ -209,7 +209,7 @@ impl SpeechDataset {
     /// not count as broken. Returns those that are far longer than their tables say.
     ///
     /// # Errors
-    /// If more than the fraction `max_broken` of all recordings are broken.
+    /// If more than the fraction `max_broken` of all recordings are broken, or a stop came.
     pub fn check_broken(splits: [&Self; 2], max_broken: f64) -> Result<Vec<Skipped>, DataError> {
         let (mut total, mut broken, mut longer) = (0, Vec::new(), Vec::new());
         for own in splits {
@@ -222,7 +222,7 @@ impl SpeechDataset {
             }
             let decoded = on_all_threads(own.clips.as_slice(), |clip| {
                 own.decode(clip).map(|(_, longer)| longer)
-            });
+            })?;
             for read in decoded {
                 match read {
                     Ok(own) => longer.extend(own),

@@ -12,7 +12,7 @@ use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Tensor};
 use latentlm::RandomStream;
 use latentlm::core::bundle::load_module;
-use latentlm_data::{BatchOrder, ImageDataset};
+use latentlm_data::{BatchOrder, ImageDataset, check_stop};
 use latentlm_pipelines::{LearningRate, host_values, label_tensor, read_at};
 
 use crate::error::Result;
@@ -153,6 +153,7 @@ impl Classifier {
         };
         let loss = CrossEntropyLossConfig::new().init(&device);
         for step in 0..steps {
+            check_stop()?;
             let indices = order.batch(step);
             let labels: Vec<u32> = indices.iter().map(|&i| lessons.labels[i]).collect();
             let pictures = (lessons.read)(&indices, &device)?;

@@ -16,7 +16,7 @@ use super::command_judge::{CommandJudge, CommandVerdict};
 use super::distance::{mean_square, psnr, singular, ssim};
 use super::judge::{Judge, Verdict, even_labels, labels as real_labels};
 use crate::error::Result;
-use crate::evaluation::{self, EvaluateOptions, MeasuredWeights};
+use crate::evaluation::{self, EvaluateOptions, MeasuredWeights, begin_phase};
 use crate::report::write_image_report;
 use crate::speech::Listener;
 use crate::statistics::{mean, median, smallest};
@@ -147,23 +147,23 @@ pub fn evaluate_image_by(
     let classes = train.classes().len();
     let labels = even_labels(options.samples, classes);
 
-    (options.phase)(&format!("drawing {} pictures", labels.len()));
+    begin_phase(options.phase, &format!("drawing {} pictures", labels.len()))?;
     let (generated, seconds) = timed(|| generator.draw(&labels, &options.sample, options.seed))?;
     let grid = image_grid(generated.clone(), labels.len() / classes, 1);
     save_png(&grid, &run.file("samples/evaluation.png"))?;
 
-    (options.phase)("measuring the codec");
+    begin_phase(options.phase, "measuring the codec")?;
     let held_out = read_all(test, device)?;
     let known = read_all(train, device)?;
     let reconstruction = reconstruction(&generator, held_out.clone(), options.seed);
-    (options.phase)("training the judge on real pictures");
+    begin_phase(options.phase, "training the judge on real pictures")?;
     let judge = judges.own(&data, held_out.clone())?;
     let verdict = judge.measure(generated.clone(), &labels);
     let same_many = read_evenly(train, labels.len(), device)?;
 
     let mut other_judge = CommandVerdict::default();
     if let Some(command) = judges.command {
-        (options.phase)("showing pictures to the judge's command");
+        begin_phase(options.phase, "showing pictures to the judge's command")?;
         let judge = CommandJudge {
             command,
             folder: run.file("evaluation"),
@@ -175,7 +175,7 @@ pub fn evaluate_image_by(
         other_judge.judge_accuracy_of_real = Some(accuracy);
     }
 
-    (options.phase)("comparing drawn with real pictures");
+    begin_phase(options.phase, "comparing drawn with real pictures")?;
     let nearest = nearest_distances(generated.clone(), known.clone());
     let nearest_real = nearest_distances(held_out.clone(), known);
     let spread = spreads(&generated, &labels, classes);

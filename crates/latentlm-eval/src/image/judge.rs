@@ -6,7 +6,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
 use latentlm::core::bundle::{BundleWriter, io_error, save_module};
-use latentlm_data::{Content, ImageDataset, file_sha256, sha256};
+use latentlm_data::{Content, ImageDataset, check_stop, file_sha256, sha256};
 use latentlm_pipelines::{ImageData, weights_file};
 use serde::{Deserialize, Serialize};
 
@@ -168,6 +168,7 @@ fn keep(folder: &Path, pictures: &str, classifier: &Classifier) -> Result<()> {
 fn hash_of(data: &ImageDataset) -> Result<String> {
     let mut list = format!("{:?} {:?}\n", data.spec(), data.classes());
     for sample in data.samples() {
+        check_stop()?;
         let hash = match sample.content {
             Content::Hash(hash) => hash,
             Content::File(path) => file_sha256(&path).map_err(io_error("read", &path))?,

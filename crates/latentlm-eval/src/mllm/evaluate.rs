@@ -17,7 +17,7 @@ use super::neighbours::{Gallery, by_chance};
 use super::report::write_mllm_report;
 use super::sample::Sample;
 use crate::error::Result;
-use crate::evaluation::{self, EvaluateOptions, MeasuredWeights};
+use crate::evaluation::{self, EvaluateOptions, MeasuredWeights, begin_phase};
 use crate::statistics::mean;
 
 /// Number of captions in the picture of samples.
@@ -107,10 +107,8 @@ impl Attempt {
         gallery: &Gallery,
         options: &EvaluateOptions,
     ) -> Result<Self> {
-        (options.phase)(&format!(
-            "captioning and drawing {} pictures",
-            options.samples
-        ));
+        let phase = format!("captioning and drawing {} pictures", options.samples);
+        begin_phase(options.phase, &phase)?;
         let asked = Sample::of(split, options.samples, &pipeline.device)?;
         let started = Instant::now();
         let said = pipeline.caption(asked.pictures.clone())?;
@@ -146,18 +144,18 @@ pub fn evaluate_mllm(
     let pipeline = MllmPipeline::from_run(path, device)?;
     let pipeline = pipeline.with_small_weights(options.weights);
     let data = MllmData::open(&recipe)?;
-    (options.phase)("encoding the real pictures");
+    begin_phase(options.phase, "encoding the real pictures")?;
     let gallery = Gallery::open(&pipeline.codec, &data, device)?;
     let train = Attempt::of(&data.train, &pipeline, &gallery, options)?;
     let test = Attempt::of(&data.test, &pipeline, &gallery, options)?;
     write_samples(&run, &gallery, [&train, &test])?;
 
-    (options.phase)("measuring text");
+    begin_phase(options.phase, "measuring text")?;
     let tokenizer = &pipeline.vocabulary.tokenizer;
     let corpus = data.test.documents(&recipe, tokenizer, Mix::ONCE)?;
     let nats = text_surprise(&pipeline.model, &corpus, device);
     let bits = nats.iter().sum::<f64>() / std::f64::consts::LN_2;
-    (options.phase)("measuring colours");
+    begin_phase(options.phase, "measuring colours")?;
     let colours = Colours::measure(&pipeline, &data, options)?;
     let of_category =
         |nearest: &[Vec<usize>], asked: &Sample| gallery.of_category(nearest, &asked.captions);

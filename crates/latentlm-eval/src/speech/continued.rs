@@ -61,7 +61,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         let cuts = (0..data.test.len())
             .filter_map(|index| Some((index, cut(&data.test.words(index)?, least)?)));
         let cuts: Vec<(usize, Cut)> = cuts.take(options.samples).collect();
-        self.tell(&format!("continuing {} recordings", cuts.len()));
+        self.tell(&format!("continuing {} recordings", cuts.len()))?;
         let (mut all, mut beginnings) = (Utterances::new(KIND), Vec::new());
         let (mut sounds, mut were_cut) = (Vec::new(), Vec::new());
         for (index, cut) in cuts {
@@ -116,7 +116,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         sounds: &[Vec<f32>],
         originals: &[Vec<f32>],
     ) -> Result<()> {
-        self.tell("comparing voices of continued recordings");
+        self.tell("comparing voices of continued recordings")?;
         let (mut model, mut same) = (Vec::new(), Vec::new());
         let triples = beginnings.iter().zip(sounds).zip(originals);
         for (place, ((beginning, sound), original)) in triples.take(COMPARED).enumerate() {

@@ -133,7 +133,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.tell(&format!(
             "measuring the codec on {} recordings",
             originals.len()
-        ));
+        ))?;
         let (mut mel, mut si_sdr, mut intelligible) = (Vec::new(), Vec::new(), Vec::new());
         let mut copies = Vec::with_capacity(originals.len());
         let speaker = self.speaker;
@@ -244,7 +244,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         }
         let options = self.options;
         let (sample, seed) = (options.sample, options.seed);
-        self.tell(&format!("speaking {} {kind}", originals.len()));
+        self.tell(&format!("speaking {} {kind}", originals.len()))?;
         let spoken = self.speaker.say(&utterances.texts, None, &sample, seed)?;
         let cut = spoken.iter().map(|speech| usize::from(speech.was_cut));
         self.put_cut(kind, &cut.collect::<Vec<usize>>());
@@ -295,7 +295,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         if count < 2 {
             return Ok(());
         }
-        self.tell(&format!("speaking {count} {kind} behind prompts"));
+        self.tell(&format!("speaking {count} {kind} behind prompts"))?;
         let mut prompted = Utterances::new(kind);
         let (mut sounds, mut before) = (Vec::new(), Vec::new());
         for start in (0..count).step_by(PROMPTED) {
@@ -339,7 +339,7 @@ impl<S: Speaker> Evaluation<'_, S> {
 
     /// Measures streaming speed: medians over some texts. A first text warms up and is not counted.
     fn measure_speed(&mut self, data: &SpeechData) -> Result<()> {
-        self.tell("timing speech");
+        self.tell("timing speech")?;
         let sample = self.options.sample;
         let texts = data.examples(|text| {
             let texts = [text.to_owned()];

@@ -15,7 +15,7 @@ use super::metrics::{EditCount, characters, edit_rate, words};
 use super::recognizer::Listener;
 use super::speaker::Speaker;
 use crate::error::Result;
-use crate::evaluation::MeasuredWeights;
+use crate::evaluation::{MeasuredWeights, begin_phase};
 use crate::statistics::{interval, mean};
 
 /// Sample rate of sound files for recognizers.
@@ -182,8 +182,12 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.refused += before - texts.len();
     }
 
-    pub(super) fn tell(&self, phase: &str) {
-        (self.options.phase)(phase);
+    /// Begins a phase.
+    ///
+    /// # Errors
+    /// If a stop came.
+    pub(super) fn tell(&self, phase: &str) -> Result<()> {
+        begin_phase(self.options.phase, phase)
     }
 
     /// Measures word and character errors of a recognizer, numbers in digits read as words, and writes what it recognized, which is returned.
@@ -196,7 +200,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         sounds: &[Vec<f32>],
     ) -> Result<Vec<String>> {
         let kind = utterances.kind;
-        self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()));
+        self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()))?;
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
         let heard = listener.listen(kind, &files)?;
         let (mut by_word, mut by_character) = (Vec::new(), Vec::new());
@@ -244,7 +248,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         let Some(judge) = &options.judges.naturalness else {
             return Ok(());
         };
-        self.tell(&format!("rating {} {kind}, {version}", sounds.len()));
+        self.tell(&format!("rating {} {kind}, {version}", sounds.len()))?;
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
         let values = finite(&judge.listen(kind, &files)?);
         self.put_mean(format!("{kind}_naturalness_{version}"), &values);

@@ -36,7 +36,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         let (mut cut, mut files) = (Vec::new(), Vec::new());
         for (place, some) in texts.chunks(AT_ONCE).enumerate() {
             let first = place * AT_ONCE;
-            self.tell(&format!("speaking hard texts, {first} of {}", texts.len()));
+            self.tell(&format!("speaking hard texts, {first} of {}", texts.len()))?;
             let seed = options.seed.wrapping_add(first as u64);
             let said = self.speaker.say(some, None, &options.sample, seed)?;
             cut.extend(said.iter().map(|speech| usize::from(speech.was_cut)));
@@ -49,7 +49,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         let Some(listener) = &options.judges.open_recognizer else {
             return Ok(());
         };
-        self.tell(&format!("recognizing {} hard texts", texts.len()));
+        self.tell(&format!("recognizing {} hard texts", texts.len()))?;
         let heard = listener.listen(KIND, &files)?;
         self.list(KIND, "model", &texts, &heard)?;
         self.put_slips(&texts, &heard);

@@ -35,7 +35,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         if copies.is_empty() {
             return Ok(());
         }
-        self.tell(&format!("speaking {} texts of the training", copies.len()));
+        self.tell(&format!("speaking {} texts of the training", copies.len()))?;
         let said = speaker.say(&all.texts, None, &options.sample, options.seed)?;
         let cut: Vec<usize> = said.iter().map(|own| usize::from(own.was_cut)).collect();
         self.put_cut(KIND, &cut);

@@ -83,7 +83,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         if speakers.is_empty() {
             return Ok(());
         }
-        self.tell(&format!("speaking with {} {kind}", speakers.len()));
+        self.tell(&format!("speaking with {} {kind}", speakers.len()))?;
         let each = self.options.samples.div_ceil(speakers.len());
         let (mut all, mut said, mut cut) = (Utterances::new(kind), Vec::new(), Vec::new());
         for own in speakers.values() {
@@ -167,7 +167,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         kind: &'static str,
         said: &[Said],
     ) -> Result<()> {
-        self.tell(&format!("comparing {} {kind}", said.len()));
+        self.tell(&format!("comparing {} {kind}", said.len()))?;
         let mut found = Similarities::default();
         for (place, own) in said.iter().enumerate() {
             let others = said.iter().enumerate().filter(|(other, _)| *other != place);

@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use latentlm::{LatentCodec, RandomStream, SampleOptions};
+use latentlm_data::check_stop;
 
 use super::recipe::ImageRecipe;
 use crate::error::{PipelineError, Result};
@@ -42,6 +43,7 @@ impl ImagePipeline {
         self.recipe().lm.check_options(options)?;
         let mut pictures = Vec::new();
         for (labels, batch) in labels.chunks(BATCH).zip(0..) {
+            check_stop()?;
             let mut random = RandomStream::for_step(seed, "draw", batch);
             let latents = self.model.draw_images(labels, options, &mut random);
             pictures.push(self.codec.decode(finite(latents)?));

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use latentlm::{
     Continuation, GenerateOptions, LatentCodec, Piece, Prompt, SampleOptions, TextOptions,
 };
-use latentlm_data::{PICTURES, read_picture};
+use latentlm_data::{PICTURES, check_stop, read_picture};
 
 use super::prompt::PromptPiece;
 use super::recipe::MllmRecipe;
@@ -68,6 +68,7 @@ impl MllmPipeline {
         self.limit(&prompts, 1)?;
         let mut latents = Vec::new();
         for batch in prompts.chunks(BATCH) {
+            check_stop()?;
             latents.push(finite(self.model.draw_prompts(batch, options))?);
         }
         Ok(self.codec.decode(Tensor::cat(latents, 0)))

@@ -7,6 +7,7 @@ use burn::tensor::Tensor;
 use latentlm::codec_audio::Codec;
 use latentlm::core::LatentCodecConfig;
 use latentlm::{LatentCodec, SampleOptions, SpeechPrompt, StreamingCodec};
+use latentlm_data::check_stop;
 use latentlm_data::speech::read_audio;
 
 use super::codec::{DecoderState, decode, hop_samples, signal};
@@ -107,6 +108,7 @@ impl SpeechPipeline {
         let prompts = self.prompts(texts, voice, options, seed)?;
         let mut said = Vec::with_capacity(prompts.len());
         for batch in prompts.chunks(BATCH) {
+            check_stop()?;
             said.extend(self.say_batch(batch, options)?);
         }
         Ok(said)

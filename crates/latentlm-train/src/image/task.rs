@@ -217,12 +217,16 @@ pub fn train_image_lm(
 ) -> Result<bool> {
     precision::check(recipe.lm.precision, &options)?;
     let asked = options.clone();
-    let mut context = Context::open(recipe, options, |recipe| {
+    let opened = Context::open(recipe, options, |recipe| {
         let data = ImageData::open(recipe)?;
         let [_, of_lm] = recipe.demands(&asked.device);
         check_demands(&[of_lm], data.train.len(), &asked.device, &asked.within)?;
         Ok(data)
-    })?;
+    });
+    let mut context = match opened {
+        Err(TrainError::Stopped) => return Ok(false),
+        opened => opened?,
+    };
     context.report = Some(write_image_report);
     let encoded = encoded.clone();
     let finished =
@@ -278,12 +282,16 @@ pub fn encode(
     whole_report: Option<WholeReport>,
 ) -> Result<Option<EncodedPictures>> {
     let asked = options.clone();
-    let mut context = Context::open(recipe, options, |recipe| {
+    let opened = Context::open(recipe, options, |recipe| {
         let data = ImageData::open(recipe)?;
         let [of_codec, _] = recipe.demands(&asked.device);
         check_demands(&[of_codec], data.train.len(), &asked.device, &asked.within)?;
         Ok(data)
-    })?;
+    });
+    let mut context = match opened {
+        Err(TrainError::Stopped) => return Ok(None),
+        opened => opened?,
+    };
     context.report = Some(write_image_report);
     context.whole_report = whole_report;
     if !codec_stage::train::<PictureTask, 4>(&mut context)? {

@@ -271,12 +271,16 @@ pub struct SpokenSamples {
 /// If data can't be read, the loss is not finite, or a file can't be written.
 pub fn encode_speech(recipe: SpeechRecipe, options: RunOptions) -> Result<Option<SpokenSamples>> {
     let asked = options.clone();
-    let mut context = context::Context::open(recipe, options, |recipe| {
+    let opened = context::Context::open(recipe, options, |recipe| {
         let data = SpeechData::open(recipe)?;
         let [of_codec, _] = recipe.demands(&asked.device);
         check_demands(&[of_codec], data.train.len(), &asked.device, &asked.within)?;
         Ok(data)
-    })?;
+    });
+    let mut context = match opened {
+        Err(TrainError::Stopped) => return Ok(None),
+        opened => opened?,
+    };
     context.report = Some(write_speech_report);
     let coded = codec_stage::train::<SoundTask, 3>(&mut context)?;
     context.data.list_skipped(&context.run)?;
