@@ -4,7 +4,8 @@ use latentlm_eval::{Series, bar_chart, line_chart, stack};
 use latentlm_train::{Result, RunEnd, RunOptions};
 
 use super::variant::Variant;
-use super::variants::{VariantResult, bars, declare_variants, distance, speed};
+use super::variant_result::{VariantResult, bars, distance, speed};
+use super::variants::declare_variants;
 
 /// Flow matching.
 const FLOW: &[&str] = &["lm.process=flow", "sample.sampler=euler"];

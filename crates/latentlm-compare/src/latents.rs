@@ -4,7 +4,8 @@ use latentlm_eval::{bar_chart, stack};
 use latentlm_train::{Result, RunEnd, RunOptions};
 
 use super::variant::Variant;
-use super::variants::{VariantResult, bars, declare_variants, distance, reconstruction};
+use super::variant_result::{VariantResult, bars, distance, reconstruction};
+use super::variants::declare_variants;
 
 /// All variants.
 const VARIANTS: &[Variant] = &[

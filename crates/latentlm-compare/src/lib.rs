@@ -56,6 +56,7 @@ mod tts_sizes;
 mod tts_speaker;
 mod tts_verdict;
 mod variant;
+mod variant_result;
 mod variants;
 
 pub use fast::{FastMllmRecipe, FastTtsRecipe, compare_fast_mllm, compare_fast_tts};
@@ -72,4 +73,5 @@ pub use tts_counts::SpeechCounts;
 pub use tts_recipe::{CodeSpeechConfig, CompareTtsRecipe, EvaluateTtsConfig};
 pub use tts_result::{SpeechModelResult, TtsComparison};
 pub use tts_speaker::{CodeSpeaker, CodeVoice};
-pub use variants::{VariantResult, VariantRun, VariantsConfig};
+pub use variant_result::{VariantResult, VariantRun};
+pub use variants::VariantsConfig;

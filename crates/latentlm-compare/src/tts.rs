@@ -8,16 +8,15 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::Device;
 use latentlm::SampleOptions;
-use latentlm::codec_audio::Codec;
 use latentlm::core::bundle::write_atomically;
 use latentlm_data::Split;
 use latentlm_data::speech::SpeechDataset;
 use latentlm_eval::{
-    ComparedSoFar, EvalError, EvaluateSpeechOptions, Speaker, SpeechEvaluation, SpeechJudges,
+    ComparedSoFar, EvalError, EvaluateSpeechOptions, SpeechEvaluation, SpeechJudges,
     evaluate_speaker, evaluate_speech, unshown,
 };
 use latentlm_pipelines::{
-    PipelineError, Recipe, RunFolder, SpeakingTimes, Speech, SpeechData, SpeechRecipe, TrainingData,
+    PipelineError, Recipe, RunFolder, SpeechData, SpeechRecipe, TrainingData,
 };
 use latentlm_train::{
     Result, RunEnd, RunOptions, SpokenSamples, TrainError, encode_speech, open_run_with, phases,
@@ -32,7 +31,7 @@ use super::tts_recipe::CompareTtsRecipe;
 use super::tts_result::{SpeechModelResult, TtsComparison};
 use super::tts_rival::{self, train_code_lm};
 use super::tts_sizes::check_sizes;
-use super::tts_speaker::{CodeSpeaker, CodeVoice};
+use super::tts_speaker::CodeSpeaker;
 use super::tts_verdict::verdicts;
 
 /// Folder of the run of the codec with codebooks.
@@ -449,54 +448,6 @@ pub fn evaluate_code_speech(
     let evaluation = evaluate_speaker(&run, &data, &speaker, &options, device)?;
     tts_rival::report(&run, &recipe)?;
     Ok(evaluation)
-}
-
-impl Speaker for CodeSpeaker {
-    type Voice = CodeVoice;
-
-    fn codec(&self) -> &Codec {
-        &self.codec
-    }
-
-    fn sample_rate_hz(&self) -> u32 {
-        CodeSpeaker::sample_rate_hz(self)
-    }
-
-    fn frame_rate_hz(&self) -> f64 {
-        self.recipe.frame_rate_hz()
-    }
-
-    fn voice(&self, text: &str, samples: Vec<f32>) -> Result<CodeVoice, PipelineError> {
-        CodeSpeaker::voice(self, text, samples)
-    }
-
-    fn accepts(
-        &self,
-        texts: &[String],
-        voice: Option<&CodeVoice>,
-        _: &SampleOptions,
-    ) -> Result<(), PipelineError> {
-        CodeSpeaker::accepts(self, texts, voice)
-    }
-
-    fn say(
-        &self,
-        texts: &[String],
-        voice: Option<&CodeVoice>,
-        _: &SampleOptions,
-        seed: u64,
-    ) -> Result<Vec<Speech>, PipelineError> {
-        CodeSpeaker::say(self, texts, voice, seed)
-    }
-
-    fn time(
-        &self,
-        text: &str,
-        _: &SampleOptions,
-        seed: u64,
-    ) -> Result<SpeakingTimes, PipelineError> {
-        self.stream(text, None, seed, |_| Ok::<(), PipelineError>(()))
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,10 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor, TensorData};
 use latentlm::codec_audio::Codec;
 use latentlm::core::LatentCodecConfig;
-use latentlm::{LatentCodec, StreamingCodec};
+use latentlm::{LatentCodec, SampleOptions, StreamingCodec};
 use latentlm_baselines::{CodeLm, CodePrompt};
 use latentlm_data::speech::read_audio;
+use latentlm_eval::Speaker;
 use latentlm_pipelines::{
     Checkpoint, Manifest, ModelRecipe, PipelineError, SpeakingTimes, Speech, TextVocabulary,
     Unheard, Vocabulary, ema_file, hop_samples, host_values, signal, weights_file,
@@ -238,6 +239,54 @@ impl CodeSpeaker {
     fn decode(&self, codes: Vec<i64>) -> Vec<f32> {
         let latents = self.latents(codes);
         latents.map_or_else(Vec::new, |latents| host_values(self.codec.decode(latents)))
+    }
+}
+
+impl Speaker for CodeSpeaker {
+    type Voice = CodeVoice;
+
+    fn codec(&self) -> &Codec {
+        &self.codec
+    }
+
+    fn sample_rate_hz(&self) -> u32 {
+        CodeSpeaker::sample_rate_hz(self)
+    }
+
+    fn frame_rate_hz(&self) -> f64 {
+        self.recipe.frame_rate_hz()
+    }
+
+    fn voice(&self, text: &str, samples: Vec<f32>) -> Result<CodeVoice, PipelineError> {
+        CodeSpeaker::voice(self, text, samples)
+    }
+
+    fn accepts(
+        &self,
+        texts: &[String],
+        voice: Option<&CodeVoice>,
+        _: &SampleOptions,
+    ) -> Result<(), PipelineError> {
+        CodeSpeaker::accepts(self, texts, voice)
+    }
+
+    fn say(
+        &self,
+        texts: &[String],
+        voice: Option<&CodeVoice>,
+        _: &SampleOptions,
+        seed: u64,
+    ) -> Result<Vec<Speech>, PipelineError> {
+        CodeSpeaker::say(self, texts, voice, seed)
+    }
+
+    fn time(
+        &self,
+        text: &str,
+        _: &SampleOptions,
+        seed: u64,
+    ) -> Result<SpeakingTimes, PipelineError> {
+        self.stream(text, None, seed, |_| Ok::<(), PipelineError>(()))
     }
 }
 
