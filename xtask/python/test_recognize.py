@@ -71,6 +71,40 @@ class Whisper(unittest.TestCase):
         self.assertEqual([path for _, path, _ in FakeWhisper.asked], [other, compressed])
 
 
+class FakeMoonshine:
+    """Hears the number of samples, the largest one and the rate, and keeps what it was asked."""
+
+    asked = []
+
+    def __init__(self, model, arch, options):
+        FakeMoonshine.asked.append((model, arch, options))
+
+    def transcribe_without_streaming(self, sound, rate):
+        lines = [f" {len(sound)} samples", f"of {max(sound)} at {rate} "]
+        return types.SimpleNamespace(lines=[types.SimpleNamespace(text=text) for text in lines])
+
+
+class Moonshine(unittest.TestCase):
+    def test_files_are_heard_as_a_whole(self):
+        FakeMoonshine.asked = []
+        stand_in = types.SimpleNamespace(
+            Transcriber=FakeMoonshine,
+            ModelArch=types.SimpleNamespace(TINY="tiny"),
+            get_model_path=lambda name: f"models/{name}",
+        )
+        with tempfile.TemporaryDirectory() as folder, patch.dict(sys.modules, moonshine_voice=stand_in):
+            paths = [os.path.join(folder, name) for name in ["a.wav", "empty.wav"]]
+            for path, pcm in zip(paths, [b"\x00\x40\x00\xc0\x00\x00", b""]):
+                with wave.open(path, "wb") as file:
+                    file.setparams((1, 2, 16_000, 0, "NONE", ""))
+                    file.writeframes(pcm)
+            heard = list(recognize.with_moonshine("packaged", paths))
+        # 0x4000 of 0x8000 is a half.
+        self.assertEqual(heard, [(paths[0], "3 samples of 0.5 at 16000"), (paths[1], "")])
+        self.assertEqual(FakeMoonshine.asked, [("models/tiny-en", "tiny", recognize.WHOLE)])
+        self.assertEqual(recognize.WHOLE["vad_threshold"], "0")
+
+
 class Letters(unittest.TestCase):
     def test_writings_of_spelled_words_are_letters(self):
         for text in ["M-I-L-K.", "MILK", "Em, I, L, K"]:

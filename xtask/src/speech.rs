@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, bail};
-use latentlm_args::Judges;
+use latentlm_args::{Judges, tell};
 
 use crate::cargo::project_root;
 use crate::python;
@@ -31,9 +32,13 @@ struct Judge {
     /// Its package, and what that computes with.
     packages: &'static [&'static str],
     script: &'static str,
+    /// What the script is asked to do, if it can do several things.
+    arguments: &'static str,
+    /// Its module, if it is left out where that can't be had, unless its flag asks for it.
+    can_lack: Option<&'static str>,
 }
 
-const JUDGES: [Judge; 3] = [
+const JUDGES: [Judge; 4] = [
     Judge {
         flag: "--voices",
         option: "--speaker-judge",
@@ -48,6 +53,8 @@ const JUDGES: [Judge; 3] = [
             "webrtcvad==2.0.10",
         ],
         script: "xtask/python/voices.py",
+        arguments: "",
+        can_lack: None,
     },
     Judge {
         flag: "--pesq",
@@ -55,6 +62,8 @@ const JUDGES: [Judge; 3] = [
         folder: "target/pesq",
         packages: &["numpy==2.4.6", "pesq==0.0.4"],
         script: "xtask/python/pesq.py",
+        arguments: "",
+        can_lack: None,
     },
     Judge {
         flag: "--natural",
@@ -69,6 +78,19 @@ const JUDGES: [Judge; 3] = [
             "scipy==1.17.1",
         ],
         script: "xtask/python/natural.py",
+        arguments: "",
+        can_lack: None,
+    },
+    // A recognizer of another family than Whisper. Its later versions have no weights inside, and it is not built for
+    // every machine.
+    Judge {
+        flag: "--second",
+        option: "--second-recognizer",
+        folder: "target/second",
+        packages: &["moonshine-voice==0.0.59", "numpy==2.4.6"],
+        script: "xtask/python/recognize.py",
+        arguments: " --moonshine packaged",
+        can_lack: Some("moonshine_voice"),
     },
 ];
 /// The flag of comparisons of speech that asks for recognizers and all judges.
@@ -80,6 +102,8 @@ pub struct Listeners {
     judges: Vec<Judge>,
     /// Whether speech is recognized.
     recognizes: bool,
+    /// Whether the judges were asked for together.
+    all: bool,
 }
 
 /// Removes the judges' flags and `--python` from the arguments.
@@ -98,6 +122,7 @@ pub fn take(words: &mut Vec<OsString>) -> Result<Listeners> {
         python,
         judges,
         recognizes: true,
+        all: false,
     })
 }
 
@@ -117,6 +142,7 @@ pub fn take_all(words: &mut Vec<OsString>) -> Result<Listeners> {
         python,
         judges,
         recognizes,
+        all: true,
     })
 }
 
@@ -126,21 +152,43 @@ impl Listeners {
     /// # Errors
     /// If their packages can't be installed.
     pub fn put(self, args: &Judges, words: &mut Vec<OsString>) -> Result<()> {
-        let with = |folder: &str, packages: &[&str]| match &self.python {
-            Some(python) => Ok(python.clone()),
-            None => python::environment(&project_root().join(folder), packages),
-        };
         for judge in &self.judges {
-            let python = with(judge.folder, judge.packages)?;
+            let python = match (self.python_of(judge), judge.can_lack) {
+                (Err(error), Some(_)) if self.all => {
+                    tell!("note: {} is left out: {error:#}", judge.option);
+                    continue;
+                }
+                (made, _) => made?,
+            };
             words.push(judge.option.into());
-            words.push(command(&python, judge.script).into());
+            words.push((command(&python, judge.script) + judge.arguments).into());
         }
         let is_named = args.recognizer.is_some() || args.open_recognizer.is_some();
         if self.recognizes && !is_named {
-            let python = with("target/listeners", &PACKAGES)?;
+            let python = self.python_with("target/listeners", &PACKAGES)?;
             words.extend(listeners(&command(&python, "xtask/python/recognize.py")));
         }
         Ok(())
+    }
+
+    /// The user's Python, or that of an environment with some packages.
+    fn python_with(&self, folder: &str, packages: &[&str]) -> Result<PathBuf> {
+        match &self.python {
+            Some(python) => Ok(python.clone()),
+            None => python::environment(&project_root().join(folder), packages),
+        }
+    }
+
+    /// The Python of a judge. Of a judge that may be left out, the user's Python must have the module.
+    fn python_of(&self, judge: &Judge) -> Result<PathBuf> {
+        if let (Some(python), Some(module)) = (&self.python, judge.can_lack) {
+            let mut import = Command::new(python);
+            let import = import.arg("-c").arg(format!("import {module}")).output();
+            if !import.is_ok_and(|own| own.status.success()) {
+                bail!("{} has no module {module}", python.display());
+            }
+        }
+        self.python_with(judge.folder, judge.packages)
     }
 }
 
@@ -169,7 +217,6 @@ fn take_flag(args: &mut Vec<OsString>, flag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::process::Command;
 
     use clap::Parser;
 
@@ -230,6 +277,38 @@ mod tests {
         assert_eq!(words.len(), 3);
     }
 
+    /// The programs `true` and `false` are a Python that has every module and one that has none.
+    #[cfg(unix)]
+    #[test]
+    fn a_second_recognizer_is_left_out_where_there_is_none() {
+        let put = |python: &str, line: [&str; 2], all: bool| {
+            let words = line.into_iter().chain(["--python", python]);
+            let mut words: Vec<OsString> = words.map(OsString::from).collect();
+            let take = if all { take_all } else { take };
+            let taken = take(&mut words).unwrap();
+            let put = taken.put(&Judges::default(), &mut words);
+            let told = put.err().map(|error| error.to_string());
+            let place = words.iter().position(|word| word == "--second-recognizer");
+            let command = place.map(|place| words[place + 1].to_string_lossy().into_owned());
+            (command, told)
+        };
+        for (line, all) in [
+            (["tts", "--judges"], true),
+            (["eval-tts", "--second"], false),
+        ] {
+            let (command, told) = put("true", line, all);
+            let command = command.unwrap();
+            assert!(command.starts_with("\"true\" "), "{command}");
+            let asked = "recognize.py\" --moonshine packaged";
+            assert!(command.ends_with(asked), "{command}");
+            assert_eq!(told, None);
+        }
+        assert_eq!(put("false", ["tts", "--judges"], true), (None, None));
+        let (command, told) = put("false", ["eval-tts", "--second"], false);
+        assert_eq!(command, None);
+        assert_eq!(told.unwrap(), "false has no module moonshine_voice");
+    }
+
     #[test]
     fn a_comparison_has_all_judges_or_none() {
         let typed =
@@ -252,6 +331,7 @@ mod tests {
         ] {
             assert!(own.is_some_and(|own| own.contains(script)), "{script}");
         }
+        assert_eq!(args.judges.second_recognizer, None, "`p` has no modules");
         let mut words = typed(&["compare", "tts"]);
         let taken = take_all(&mut words).unwrap();
         taken.put(&Judges::default(), &mut words).unwrap();
@@ -266,7 +346,7 @@ mod tests {
     fn recognition_is_repeatable() {
         let script = project_root().join("xtask/python/test_recognize.py");
         let Ok(output) = Command::new("python3").arg(script).output() else {
-            latentlm_args::tell!("skipped: this machine has no python3");
+            tell!("skipped: this machine has no python3");
             return;
         };
         let said = String::from_utf8_lossy(&output.stderr);

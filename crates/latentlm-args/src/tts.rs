@@ -114,8 +114,8 @@ impl Speak {
 ///
 /// `cargo xtask eval-tts` without recognizers installs two below target/ and uses them. It also takes
 /// --voices, which installs resemblyzer as --speaker-judge, --pesq, which installs pesq as --pesq-judge,
-/// --natural, which installs speechmos as --naturalness-judge, and --python PYTHON, a Python that has these
-/// packages already.
+/// --natural, which installs speechmos as --naturalness-judge, --second, which installs moonshine-voice as
+/// --second-recognizer, and --python PYTHON, a Python that has these packages already.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     cargo xtask eval-tts --run voice --samples 50 --seed 7\n  \
@@ -167,6 +167,10 @@ pub struct Judges {
     /// Command that recognizes recordings with any vocabulary
     #[arg(long, value_name = "COMMAND")]
     pub open_recognizer: Option<String>,
+    /// Command that recognizes voices and continued recordings once more; it counts where it hears less than
+    /// a tenth of the words of real recordings wrong
+    #[arg(long, value_name = "COMMAND")]
+    pub second_recognizer: Option<String>,
     /// Command that prints the similarity of each file's voice to that of the first file
     #[arg(long, value_name = "COMMAND")]
     pub speaker_judge: Option<String>,
@@ -185,6 +189,7 @@ impl Judges {
         let commands = [
             ("--recognizer", &self.recognizer),
             ("--open-recognizer", &self.open_recognizer),
+            ("--second-recognizer", &self.second_recognizer),
             ("--speaker-judge", &self.speaker_judge),
             ("--pesq-judge", &self.pesq_judge),
             ("--naturalness-judge", &self.naturalness_judge),
@@ -216,6 +221,7 @@ mod tests {
         let options = [
             "--recognizer",
             "--open-recognizer",
+            "--second-recognizer",
             "--speaker-judge",
             "--pesq-judge",
             "--naturalness-judge",

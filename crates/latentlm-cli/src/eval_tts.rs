@@ -51,6 +51,7 @@ pub fn judges(lines: &Judges) -> Result<SpeechJudges, EvalError> {
     Ok(SpeechJudges {
         recognizer: parsed(&lines.recognizer)?,
         open_recognizer: parsed(&lines.open_recognizer)?,
+        second_recognizer: parsed(&lines.second_recognizer)?,
         speaker: parsed(&lines.speaker_judge)?,
         pesq: parsed(&lines.pesq_judge)?,
         naturalness: parsed(&lines.naturalness_judge)?,

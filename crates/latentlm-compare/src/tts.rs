@@ -383,6 +383,7 @@ pub(crate) fn listeners(judges: &SpeechJudges) -> BTreeMap<String, String> {
     let SpeechJudges {
         recognizer,
         open_recognizer,
+        second_recognizer,
         speaker,
         pesq,
         naturalness,
@@ -390,6 +391,7 @@ pub(crate) fn listeners(judges: &SpeechJudges) -> BTreeMap<String, String> {
     let all = [
         ("recognizer", recognizer),
         ("open_recognizer", open_recognizer),
+        ("second_recognizer", second_recognizer),
         ("speaker", speaker),
         ("pesq", pesq),
         ("naturalness", naturalness),
@@ -552,6 +554,12 @@ mod tests {
             ..judges.clone()
         };
         assert_eq!(measure(&recipe, &elsewhere), 2.0, "the same listener");
+        let second = SpeechJudges {
+            second_recognizer: Some(Listener::parse("listen again").unwrap()),
+            ..heard.clone()
+        };
+        let asked: Vec<String> = listeners(&second).into_keys().collect();
+        assert_eq!(asked, ["open_recognizer", "second_recognizer"]);
         recipe.evaluate.hard_texts = 3;
         assert_eq!(measure(&recipe, &heard), 3.0, "other texts");
         recipe.speech.lm_train.steps += 1;

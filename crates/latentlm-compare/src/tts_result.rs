@@ -28,6 +28,11 @@ const JUDGED: [(&str, &str, &str); 5] = [
 /// Parts of the names of measurements that are in the file only.
 const LEFT_OUT: [&str; 2] = ["_character_error_rate_", "_understood_"];
 
+/// Beginning of the names of what a second recognizer hears.
+const SECOND: &str = "second_";
+/// End of the names of what recognizers hear in recordings.
+const RECORDED_ERRORS: &str = "_word_error_rate_original";
+
 /// What stands beside the models: the recordings whose texts they say.
 const RECORDINGS: &str = "recordings";
 
@@ -185,6 +190,7 @@ impl TtsComparison {
             }
             text += &row(&cells);
         }
+        text += &self.recognizers();
         let missing = JUDGED.iter().filter(|(_, part, _)| !has(&measured, part));
         let missing = missing.map(|(what, _, options)| format!("{what} ({options})"));
         let missing: Vec<String> = missing.collect();
@@ -192,6 +198,45 @@ impl TtsComparison {
             text += &format!("\nNot measured: {}.\n", missing.join("; "));
         }
         text
+    }
+
+    /// How many recognizers listened, and where a second one counts; empty if nobody listened.
+    fn recognizers(&self) -> String {
+        let measured = self.measured();
+        if !has(&measured, "_word_error_rate_") {
+            return String::new();
+        }
+        let [mut counts, mut does_not] = [Vec::new(), Vec::new()];
+        for name in measured {
+            let kind = name.strip_prefix(SECOND);
+            let Some(kind) = kind.and_then(|own| own.strip_suffix(RECORDED_ERRORS)) else {
+                continue;
+            };
+            let rates = self.models.iter().filter_map(|own| own.measure(name));
+            let worst = rates.fold(0.0, f64::max);
+            let told = format!("{} ({:.1} %)", kind.replace('_', " "), 100.0 * worst);
+            let of_model = format!("{SECOND}{kind}_word_error_rate_model");
+            let is_heard = |own: &SpeechModelResult| own.evaluation.values.contains_key(&of_model);
+            if self.models.iter().any(is_heard) {
+                counts.push(told);
+            } else {
+                does_not.push(told);
+            }
+        }
+        let listed = |kinds: Vec<String>| match &kinds[..] {
+            [] => "nothing".to_owned(),
+            kinds => kinds.join(", "),
+        };
+        if counts.is_empty() && does_not.is_empty() {
+            return "\nWord errors are by the ear of one recognizer; no second one listened (--second-recognizer).\n"
+                .to_owned();
+        }
+        format!(
+            "\nA second recognizer counts where it hears less than 10 % of the words of real recordings wrong: {}; it \
+             does not count for: {}. All else is by the ear of one recognizer.\n",
+            listed(counts),
+            listed(does_not)
+        )
     }
 
     /// All tables in Markdown.
@@ -444,6 +489,57 @@ mod tests {
         assert!(figure.contains("backbone steps a second"), "{figure}");
         assert!(!figure.contains("similarity of same"), "{figure}");
         assert!(figure.contains("recordings"), "{figure}");
+    }
+
+    /// Rows of the second recognizer stand beside its recordings; where it does not count, these have the only row.
+    #[test]
+    fn a_table_says_how_many_recognizers_listened() {
+        let mut models = vec![
+            heard("latentlm-7.5", 7.5, 75.0),
+            heard("rival-1", 75.0, 0.0),
+        ];
+        let put = |models: &mut [SpeechModelResult], name: &str, value: f64| {
+            for own in models {
+                let evaluation = &mut own.evaluation;
+                evaluation.values.insert(name.into(), value);
+                evaluation.intervals.insert(name.into(), [value, value]);
+            }
+        };
+        let tables = |models: &[SpeechModelResult]| {
+            let models = models.to_vec();
+            TtsComparison { models }.tables()
+        };
+        assert!(!tables(&models).contains("recognizer counts"));
+        assert!(
+            !tables(&models).contains("one recognizer"),
+            "nobody listened"
+        );
+        put(&mut models, "continued_word_error_rate_model", 0.25);
+        put(&mut models, "continued_word_error_rate_original", 0.0625);
+        let told = "\nWord errors are by the ear of one recognizer; no second one listened (--second-recognizer).\n";
+        assert!(tables(&models).contains(told), "{}", tables(&models));
+        put(
+            &mut models,
+            "second_continued_word_error_rate_original",
+            0.03125,
+        );
+        put(&mut models, "second_continued_word_error_rate_model", 0.5);
+        put(
+            &mut models,
+            "second_held_out_voices_word_error_rate_original",
+            0.125,
+        );
+        let tables = tables(&models);
+        for part in [
+            "\nA second recognizer counts where it hears less than 10 % of the words of real recordings wrong: \
+             continued (3.1 %); it does not count for: held out voices (12.5 %). All else is by the ear of one recognizer.\n",
+            "| second continued word error rate model | 0.500 (0.500 to 0.500) | 0.500 (0.500 to 0.500) | \
+             0.031 (0.031 to 0.031) |\n",
+            "| second held out voices word error rate original | 0.125 (0.125 to 0.125) | 0.125 (0.125 to 0.125) |",
+        ] {
+            assert!(tables.contains(part), "{part}: {tables}");
+        }
+        assert!(!tables.contains(told), "{tables}");
     }
 
     /// Recordings have a column only if they are the same for all models, else a row.

@@ -51,6 +51,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         let judges = &options.judges;
         let listens = [
             &judges.open_recognizer,
+            &judges.second_recognizer,
             &judges.speaker,
             &judges.naturalness,
         ];
@@ -96,10 +97,7 @@ impl<S: Speaker> Evaluation<'_, S> {
             return Ok(());
         }
         self.put_cut(KIND, &were_cut);
-        if let Some(listener) = &judges.open_recognizer {
-            self.recognize(listener, &all, "original", &all.originals)?;
-            self.recognize(listener, &all, "model", &sounds)?;
-        }
+        self.recognize_open(&all, &sounds)?;
         self.measure_naturalness(KIND, "original", &all.originals)?;
         self.measure_naturalness(KIND, "model", &sounds)?;
         match &judges.speaker {

@@ -21,6 +21,10 @@ use crate::statistics::{interval, mean};
 /// Sample rate of sound files for recognizers.
 const LISTENING_RATE_HZ: u32 = 16_000;
 
+/// Share of the words of real recordings that a second recognizer hears wrong, from which on it does not count: it then tells
+/// more of itself than of a model.
+const TOO_MANY_ERRORS: f64 = 0.1;
+
 /// Options of the evaluation.
 #[derive(Debug, Clone)]
 pub struct EvaluateSpeechOptions {
@@ -50,6 +54,9 @@ pub struct SpeechJudges {
     pub recognizer: Option<Listener>,
     /// Recognizer of recordings and hard texts, whose vocabulary is open.
     pub open_recognizer: Option<Listener>,
+    /// Another recognizer of voices and of continued recordings. It counts where it hears less than a tenth of the words of
+    /// real recordings wrong.
+    pub second_recognizer: Option<Listener>,
     /// Command that gives each file the similarity of its voice to that of the first file, 1 for
     /// the same voice.
     pub speaker: Option<Listener>,
@@ -190,8 +197,8 @@ impl<S: Speaker> Evaluation<'_, S> {
         begin_phase(self.options.phase, phase)
     }
 
-    /// Measures word and character errors of a recognizer, numbers in digits read as words, and writes what it recognized, which is returned.
-    /// `version` is the origin of the sounds: `original`, `codec`, `model` or `prompted`.
+    /// Measures word and character errors of a recognizer, and writes what it recognized, which is returned. `version` is the
+    /// origin of the sounds: `original`, `codec`, `model` or `prompted`.
     pub(super) fn recognize(
         &mut self,
         listener: &Listener,
@@ -200,12 +207,68 @@ impl<S: Speaker> Evaluation<'_, S> {
         sounds: &[Vec<f32>],
     ) -> Result<Vec<String>> {
         let kind = utterances.kind;
+        let heard = self.hear(listener, kind, version, sounds)?;
+        self.put_heard(kind, version, &utterances.texts, &heard)?;
+        Ok(heard)
+    }
+
+    /// Measures what the open recognizers hear in real recordings, and in a model's speech of the same texts. A second one
+    /// hears the speech only if it counts. How many count is a measurement too, if there are any.
+    pub(super) fn recognize_open(
+        &mut self,
+        utterances: &Utterances,
+        sounds: &[Vec<f32>],
+    ) -> Result<()> {
+        let (judges, kind) = (&self.options.judges, utterances.kind);
+        let Utterances {
+            texts, originals, ..
+        } = utterances;
+        let mut counting = 0_u32;
+        if let Some(listener) = &judges.open_recognizer {
+            self.recognize(listener, utterances, "original", originals)?;
+            self.recognize(listener, utterances, "model", sounds)?;
+            counting += 1;
+        }
+        if let Some(listener) = &judges.second_recognizer {
+            let second = format!("second_{kind}");
+            let heard = self.hear(listener, kind, "original", originals)?;
+            if self.put_heard(&second, "original", texts, &heard)? < TOO_MANY_ERRORS {
+                let heard = self.hear(listener, kind, "model", sounds)?;
+                self.put_heard(&second, "model", texts, &heard)?;
+                counting += 1;
+            }
+        }
+        if judges.open_recognizer.is_some() || judges.second_recognizer.is_some() {
+            self.put(format!("{kind}_recognizers"), f64::from(counting));
+        }
+        Ok(())
+    }
+
+    /// What a recognizer hears in sounds.
+    fn hear(
+        &self,
+        listener: &Listener,
+        kind: &str,
+        version: &str,
+        sounds: &[Vec<f32>],
+    ) -> Result<Vec<String>> {
         self.tell(&format!("recognizing {} {kind}, {version}", sounds.len()))?;
         let files = self.write(&format!("{kind}-{version}"), sounds)?;
-        let heard = listener.listen(kind, &files)?;
+        listener.listen(kind, &files)
+    }
+
+    /// Adds word and character errors of what was heard, numbers in digits read as words, and writes it. Returns the share of
+    /// wrong words. `kind` is what the names of measurements begin with.
+    fn put_heard(
+        &mut self,
+        kind: &str,
+        version: &str,
+        texts: &[String],
+        heard: &[String],
+    ) -> Result<f64> {
         let (mut by_word, mut by_character) = (Vec::new(), Vec::new());
         let mut understood = Vec::new();
-        for (text, heard) in utterances.texts.iter().zip(&heard) {
+        for (text, heard) in texts.iter().zip(heard) {
             let expected = words(text);
             let heard = heard_words(&expected, heard);
             let [said, written] = [&expected, &heard].map(|own| characters(&own.join(" ")));
@@ -217,8 +280,8 @@ impl<S: Speaker> Evaluation<'_, S> {
         let name = format!("{kind}_character_error_rate_{version}");
         self.put_rate(name, &by_character);
         self.put_mean(format!("{kind}_understood_{version}"), &understood);
-        self.list(kind, version, &utterances.texts, &heard)?;
-        Ok(heard)
+        self.list(kind, version, texts, heard)?;
+        Ok(by_word.into_iter().sum::<EditCount>().rate())
     }
 
     /// Writes what was to be said and what was heard.

@@ -50,6 +50,7 @@ impl<S: Speaker> Evaluation<'_, S> {
         let (options, judges) = (self.options, &self.options.judges);
         let listens = [
             &judges.open_recognizer,
+            &judges.second_recognizer,
             &judges.speaker,
             &judges.naturalness,
         ];
@@ -107,10 +108,7 @@ impl<S: Speaker> Evaluation<'_, S> {
             self.measure_similarity(judge, kind, &said)?;
         }
         let sounds: Vec<Vec<f32>> = said.into_iter().flat_map(|own| own.sounds).collect();
-        if let Some(listener) = &judges.open_recognizer {
-            self.recognize(listener, &all, "original", &all.originals)?;
-            self.recognize(listener, &all, "model", &sounds)?;
-        }
+        self.recognize_open(&all, &sounds)?;
         self.measure_naturalness(kind, "original", &all.originals)?;
         self.measure_naturalness(kind, "model", &sounds)
     }
@@ -337,6 +335,11 @@ mod tests {
         let alike = "for f in \"$@\"; do s=0.25; cmp -s \"$1\" \"$f\" && s=1
             printf '%s\\t%s\\n' \"$f\" $s; done";
         let deaf = "for f in \"$@\"; do printf '%s\\tthree\\n' \"$f\"; done";
+        // Hears the recordings of voices that training heard, what continues one, and half of what is said with these voices.
+        let second = "for f in \"$@\"; do case \"$f\" in
+            *seen_voices-*-000.wav) w=endless;; *seen_voices-original-001.wav) w=five;;
+            *continued-*) w=seven;; *) w=three;; esac
+            printf '%s\\t%s\\n' \"$f\" $w; done";
         let rated = "for f in \"$@\"; do printf '%s\\t3.5\\n' \"$f\"; done";
         let options = EvaluateSpeechOptions {
             samples: 3,
@@ -344,6 +347,7 @@ mod tests {
             sample: SampleOptions::default(),
             judges: SpeechJudges {
                 open_recognizer: listener(folder, "deaf.sh", deaf),
+                second_recognizer: listener(folder, "second.sh", second),
                 speaker: listener(folder, "alike.sh", alike),
                 naturalness: listener(folder, "rated.sh", rated),
                 ..SpeechJudges::default()
@@ -431,6 +435,41 @@ mod tests {
         let older: SpeechEvaluation = serde_json::from_str(r#"{"codec_stoi": 0.75}"#).unwrap();
         assert_eq!(older.values["codec_stoi"], 0.75);
         assert_eq!(older.weights, MeasuredWeights::F32);
+    }
+
+    /// A second recognizer does not hear speech of voices whose recordings it hears wrong.
+    #[test]
+    fn a_second_recognizer_counts_where_it_hears_recordings() {
+        let dir = tempfile::tempdir().unwrap();
+        let measured = measured(dir.path());
+        let value = |name: &str| measured.values.get(name).copied();
+        for (name, expected) in [
+            ("second_seen_voices_word_error_rate_original", Some(0.0)),
+            ("second_seen_voices_word_error_rate_model", Some(0.5)),
+            ("second_seen_voices_understood_model", Some(0.5)),
+            ("seen_voices_recognizers", Some(2.0)),
+            ("second_held_out_voices_word_error_rate_original", Some(1.0)),
+            ("second_held_out_voices_word_error_rate_model", None),
+            ("held_out_voices_recognizers", Some(1.0)),
+            ("second_continued_word_error_rate_original", Some(0.0)),
+            ("second_continued_word_error_rate_model", Some(0.0)),
+            ("continued_recognizers", Some(2.0)),
+            // The first one is deaf, and counts.
+            ("continued_word_error_rate_original", Some(1.0)),
+            ("continued_word_error_rate_model", Some(1.0)),
+            // Only voices and what is continued are heard twice.
+            ("recordings_recognizers", None),
+            ("second_recordings_word_error_rate_original", None),
+        ] {
+            assert_eq!(value(name), expected, "{name}: {measured:?}");
+        }
+        let interval = measured.intervals["second_seen_voices_word_error_rate_model"];
+        assert_eq!(interval, [0.0, 1.0], "one of two words");
+        let heard = |list: &str| std::fs::read_to_string(dir.path().join(list)).unwrap();
+        let own = heard("second_seen_voices-model.tsv");
+        assert_eq!(own, "endless\tendless\nfive\tthree\n");
+        let first = heard("seen_voices-model.tsv");
+        assert_eq!(first, "endless\tthree\nfive\tthree\n");
     }
 
     /// Neighbouring rows of the table are of the same recordings: as many as there are samples, not all held-out ones.
