@@ -211,6 +211,17 @@ fn is_measured(path: &Path, sample: SampleOptions) {
         values["digits_word_error_rate_original"] > 0.0,
         "the listener is deaf"
     );
+    let counts = [
+        "hard_texts",
+        "texts_said",
+        "texts_refused",
+        "latents_a_second",
+    ];
+    for (name, value) in values {
+        let needs_none = counts.contains(&&name[..]) || !value.is_finite();
+        let has_one = measured.intervals.contains_key(name);
+        assert!(needs_none || has_one, "{name}: {measured:?}");
+    }
     assert_eq!(values["codec_pesq"], 3.5);
     assert_eq!(measured.intervals["codec_pesq"], [3.5, 3.5]);
     assert!(values.contains_key("hard_texts"), "{measured:?}");

@@ -86,6 +86,10 @@ impl SpeechModelResult {
 
     /// Percentage of the utterances of all kinds that did not end by themselves.
     fn without_end(&self) -> Option<f64> {
+        if let Some(cut) = self.measure("texts_cut") {
+            return Some(100.0 * cut);
+        }
+        // Models that an older version measured lack it.
         let said = self.measure("texts_said").filter(|said| *said > 0.0)?;
         let measures = self.evaluation.values.iter();
         let ends = measures.filter(|(name, _)| name.ends_with("_without_end"));
@@ -426,6 +430,23 @@ mod tests {
         let json = serde_json::to_string(&comparison).unwrap();
         let read: TtsComparison = serde_json::from_str(&json).unwrap();
         assert_eq!(read, comparison);
+    }
+
+    /// The share of all texts has an interval of its own; what older versions measured has the same share without one.
+    #[test]
+    fn ends_are_counted_over_all_texts() {
+        let older = result("latentlm-7.5", 7.5, 75.0);
+        assert_eq!(older.without_end(), Some(12.5));
+        let mut own = older;
+        let evaluation = &mut own.evaluation;
+        evaluation.values.insert("texts_cut".into(), 0.25);
+        evaluation
+            .intervals
+            .insert("texts_cut".into(), [0.125, 0.375]);
+        assert_eq!(own.without_end(), Some(25.0));
+        let tables = TtsComparison { models: vec![own] }.tables();
+        let row = "| texts cut | 0.250 (0.125 to 0.375) |\n";
+        assert!(tables.contains(row), "{tables}");
     }
 
     #[test]

@@ -32,6 +32,8 @@ const RECORDINGS: &str = "recordings";
 const PROMPTED: usize = 16;
 /// Seconds that are cut off the end of a prompt: the silence there, and a part of the last word.
 const CUT_SECONDS: f64 = 0.25;
+/// Shortest piece of speech whose voice is compared, in seconds, if there is as much: a single word says little of a voice.
+const PIECE_SECONDS: f64 = 5.0;
 /// Number of texts whose generation is timed.
 const TIMED: usize = 8;
 
@@ -82,7 +84,7 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
         skipped: SkippedList::default(),
         one_voice: speakers(&data.train).len() < 2,
         refused: 0,
-        said: 0,
+        cut: Vec::new(),
     };
     let recordings = evaluation.recordings(data)?;
     evaluation.measure_codec(&recordings)?;
@@ -101,8 +103,7 @@ pub fn evaluate_speaker<R: Recipe, S: Speaker>(
     }
     evaluation.measure_hard_texts(data)?;
     evaluation.measure_speed(data)?;
-    evaluation.put("texts_said", evaluation.said as f64);
-    evaluation.put("texts_refused", evaluation.refused as f64);
+    evaluation.put_texts();
     evaluation.skipped.keep_in(&run.file(skipped::FILE))?;
     evaluation::write(run, &evaluation.results, device)?;
     Ok(evaluation.results)
@@ -252,8 +253,10 @@ impl<S: Speaker> Evaluation<'_, S> {
         let ratios = pairs.map(|(own, original)| own.samples.len() as f64 / original.len() as f64);
         let ratios: Vec<f64> = ratios.collect();
         self.put_mean(format!("{kind}_length_ratio"), &ratios);
-        let longest = ratios.into_iter().fold(0.0, f64::max);
-        self.put(format!("{kind}_longest_ratio"), longest);
+        self.put_over(format!("{kind}_longest_ratio"), ratios.len(), |drawn| {
+            let ratios = drawn.iter().map(|&index| ratios[index]);
+            ratios.fold(0.0, f64::max)
+        });
         let spoken: Vec<_> = spoken.into_iter().map(|speech| speech.samples).collect();
         if let Some(listener) = listener {
             // Recordings were recognized when the codec was measured.
@@ -276,15 +279,28 @@ impl<S: Speaker> Evaluation<'_, S> {
         self.measure_naturalness(kind, "model", &spoken)?;
         // Speech without a prompt has any of several voices; theirs are measured behind recordings.
         let judge = options.judges.speaker.as_ref();
-        if let Some(judge) = judge.filter(|_| self.one_voice) {
-            // One long file for each voice, since a single word says little about a voice.
-            let voices = [originals.concat(), spoken.concat()];
-            let files = self.write(&format!("{kind}-voices"), &voices)?;
-            let answers = judge.listen(kind, &files)?;
-            let similarity = answers.last().and_then(|answer| answer.trim().parse().ok());
-            let similarity = similarity.unwrap_or(f64::NAN);
-            self.put(format!("{kind}_speaker_similarity"), similarity);
+        match judge.filter(|_| self.one_voice) {
+            Some(judge) => self.measure_one_voice(judge, utterances, &spoken),
+            None => Ok(()),
         }
+    }
+
+    /// Measures how alike the voice of speech is to the one voice of all recordings together: the mean over pieces of several
+    /// utterances each.
+    fn measure_one_voice(
+        &mut self,
+        judge: &Listener,
+        utterances: &Utterances,
+        spoken: &[Vec<f32>],
+    ) -> Result<()> {
+        let kind = utterances.kind;
+        let least = (PIECE_SECONDS * f64::from(self.speaker.sample_rate_hz())) as usize;
+        let mut voices = vec![utterances.originals.concat()];
+        voices.extend(pieces(spoken, least));
+        let files = self.write(&format!("{kind}-voices"), &voices)?;
+        let answers = judge.listen(kind, &files)?;
+        // The first is that of the recordings themselves.
+        self.put_mean(format!("{kind}_speaker_similarity"), &finite(&answers[1..]));
         Ok(())
     }
 
@@ -380,8 +396,46 @@ fn counts(slips: &[Slips], count: fn(&Slips) -> usize) -> Vec<usize> {
     slips.iter().map(count).collect()
 }
 
+/// Sounds one after the other, joined to pieces of `least` samples or more. What is left at the end is a part of the last piece.
+fn pieces(sounds: &[Vec<f32>], least: usize) -> Vec<Vec<f32>> {
+    let mut pieces: Vec<Vec<f32>> = Vec::new();
+    for sound in sounds {
+        match pieces.last_mut() {
+            Some(last) if last.len() < least => last.extend(sound),
+            _ => pieces.push(sound.clone()),
+        }
+    }
+    if let [.., whole, rest] = &mut pieces[..]
+        && rest.len() < least
+    {
+        whole.append(rest);
+        pieces.pop();
+    }
+    pieces
+}
+
 /// A recording without its end; at least half of it remains.
 fn cut_in_word(samples: &[f32], sample_rate_hz: u32) -> &[f32] {
     let cut = (CUT_SECONDS * f64::from(sample_rate_hz)) as usize;
     &samples[..samples.len() - cut.min(samples.len() / 2)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_long_enough() {
+        let sounds = [2, 1, 1, 4, 1, 0, 1].map(|count| vec![count as f32; count]);
+        let lengths = |least| {
+            let pieces = pieces(&sounds, least);
+            assert_eq!(pieces.concat(), sounds.concat(), "nothing is lost");
+            pieces.iter().map(Vec::len).collect::<Vec<usize>>()
+        };
+        // 2 + 1, 1 + 4, and 1 + 0 + 1 is too little.
+        assert_eq!(lengths(3), [3, 7]);
+        assert_eq!(lengths(2), [2, 2, 4, 2]);
+        assert_eq!(lengths(100), [10], "there is no more");
+        assert!(pieces(&[], 3).is_empty());
+    }
 }

@@ -105,8 +105,8 @@ pub struct Evaluation<'a, S> {
     pub(super) one_voice: bool,
     /// Texts that the model refused.
     pub(super) refused: usize,
-    /// Texts that it said where ends are counted.
-    pub(super) said: usize,
+    /// For each text that it said where ends are counted: 1 if its speech did not end by itself.
+    pub(super) cut: Vec<usize>,
 }
 
 /// Texts of one kind with recordings of them.
@@ -167,8 +167,16 @@ impl<S: Speaker> Evaluation<'_, S> {
 
     /// Adds the number of utterances that did not end by themselves, each of which counts 1 in `cut`, with its interval.
     pub(super) fn put_cut(&mut self, kind: &str, cut: &[usize]) {
-        self.said += cut.len();
+        self.cut.extend(cut);
         self.put_sum(format!("{kind}_without_end"), cut);
+    }
+
+    /// Adds how many texts were said and refused, and the share of those said that did not end by themselves, with its interval.
+    pub(super) fn put_texts(&mut self) {
+        self.put("texts_said", self.cut.len() as f64);
+        self.put("texts_refused", self.refused as f64);
+        let cut: Vec<f64> = self.cut.iter().map(|&cut| cut as f64).collect();
+        self.put_mean("texts_cut", &cut);
     }
 
     /// Adds the share of edits in the items of all utterances, with its interval.

@@ -313,6 +313,48 @@ mod tests {
         Some(Listener::parse(&format!("sh \"{}\"", path.display())).unwrap())
     }
 
+    fn parrot(device: &Device) -> Parrot {
+        let codec = CodecConfig::new()
+            .with_ratios(vec![4])
+            .with_depths(vec![1, 1])
+            .with_width(4)
+            .with_latent_dim(3);
+        Parrot(seeded(1, device, |device| codec.init(device)))
+    }
+
+    /// An evaluation of speech of one voice, before anything is measured.
+    fn evaluation<'a>(
+        speaker: &'a Parrot,
+        options: &'a EvaluateSpeechOptions,
+        device: &'a Device,
+        folder: &Path,
+    ) -> Evaluation<'a, Parrot> {
+        Evaluation {
+            speaker,
+            options,
+            folder: folder.to_owned(),
+            device,
+            results: SpeechEvaluation::default(),
+            skipped: SkippedList::default(),
+            one_voice: true,
+            refused: 0,
+            cut: Vec::new(),
+        }
+    }
+
+    fn options(judges: SpeechJudges) -> EvaluateSpeechOptions {
+        EvaluateSpeechOptions {
+            samples: 3,
+            seed: 1,
+            sample: SampleOptions::default(),
+            judges,
+            hard_texts: 6,
+            held_out_voices: None,
+            weights: None,
+            phase: crate::unshown,
+        }
+    }
+
     fn measured(folder: &Path) -> SpeechEvaluation {
         let (seen, held_out) = (folder.join("seen"), folder.join("held-out"));
         let spoken = ["ann", "train", "one"];
@@ -341,40 +383,21 @@ mod tests {
             *continued-*) w=seven;; *) w=three;; esac
             printf '%s\\t%s\\n' \"$f\" $w; done";
         let rated = "for f in \"$@\"; do printf '%s\\t3.5\\n' \"$f\"; done";
+        let judges = SpeechJudges {
+            open_recognizer: listener(folder, "deaf.sh", deaf),
+            second_recognizer: listener(folder, "second.sh", second),
+            speaker: listener(folder, "alike.sh", alike),
+            naturalness: listener(folder, "rated.sh", rated),
+            ..SpeechJudges::default()
+        };
         let options = EvaluateSpeechOptions {
-            samples: 3,
-            seed: 1,
-            sample: SampleOptions::default(),
-            judges: SpeechJudges {
-                open_recognizer: listener(folder, "deaf.sh", deaf),
-                second_recognizer: listener(folder, "second.sh", second),
-                speaker: listener(folder, "alike.sh", alike),
-                naturalness: listener(folder, "rated.sh", rated),
-                ..SpeechJudges::default()
-            },
-            hard_texts: 6,
             held_out_voices: Some(held_out),
-            weights: None,
-            phase: crate::unshown,
+            ..options(judges)
         };
         let device = Device::default();
-        let codec = CodecConfig::new()
-            .with_ratios(vec![4])
-            .with_depths(vec![1, 1])
-            .with_width(4)
-            .with_latent_dim(3);
-        let speaker = Parrot(seeded(1, &device, |device| codec.init(device)));
-        let mut evaluation = Evaluation {
-            speaker: &speaker,
-            options: &options,
-            folder: folder.to_owned(),
-            device: &device,
-            results: SpeechEvaluation::default(),
-            skipped: SkippedList::default(),
-            one_voice: speakers(&data.train).len() < 2,
-            refused: 0,
-            said: 0,
-        };
+        let speaker = parrot(&device);
+        let mut evaluation = evaluation(&speaker, &options, &device, folder);
+        evaluation.one_voice = speakers(&data.train).len() < 2;
         let recordings = evaluation.recordings(&data).unwrap();
         evaluation.measure_codec(&recordings).unwrap();
         let listener = options.judges.open_recognizer.as_ref();
@@ -383,8 +406,7 @@ mod tests {
         evaluation.measure_voices(&data).unwrap();
         evaluation.measure_continuation(&data, 0.2).unwrap();
         evaluation.measure_hard_texts(&data).unwrap();
-        evaluation.put("texts_said", evaluation.said as f64);
-        evaluation.put("texts_refused", evaluation.refused as f64);
+        evaluation.put_texts();
         evaluation.results
     }
 
@@ -435,6 +457,54 @@ mod tests {
         let older: SpeechEvaluation = serde_json::from_str(r#"{"codec_stoi": 0.75}"#).unwrap();
         assert_eq!(older.values["codec_stoi"], 0.75);
         assert_eq!(older.weights, MeasuredWeights::F32);
+    }
+
+    /// What sums up several utterances has an interval, and what counts texts needs none.
+    #[test]
+    fn every_figure_has_an_interval() {
+        let dir = tempfile::tempdir().unwrap();
+        let measured = measured(dir.path());
+        assert!(measured.values.len() > 40, "{measured:?}");
+        for (name, value) in &measured.values {
+            let counts = ["hard_texts", "texts_said", "texts_refused"];
+            if counts.contains(&&name[..]) || name.ends_with("_recognizers") {
+                continue;
+            }
+            let interval = measured.intervals.get(name);
+            let holds = interval.is_some_and(|[low, high]| low <= value && value <= high);
+            assert!(holds || value.is_nan(), "{name}: {value} {interval:?}");
+        }
+        // `endless` is said once as the text of a recording, and once with a voice.
+        assert_eq!(measured.values["texts_cut"], 2.0 / 15.0);
+    }
+
+    /// 45 utterances of a quarter of a second are two pieces of five seconds or more. One recording is half as long.
+    #[test]
+    fn one_voice_is_compared_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let alike = "for f in \"$@\"; do case \"$f\" in *-001.wav) s=0.5;; *-002.wav) s=0.75;; *) s=1;; esac
+            printf '%s\\t%s\\n' \"$f\" $s; done";
+        let options = options(SpeechJudges {
+            speaker: listener(dir.path(), "alike.sh", alike),
+            ..SpeechJudges::default()
+        });
+        let device = Device::default();
+        let speaker = parrot(&device);
+        let mut evaluation = evaluation(&speaker, &options, &device, dir.path());
+        let mut utterances = Utterances::new("digits");
+        utterances.texts = vec!["one".to_owned(); 45];
+        utterances.originals = vec![vec![0.1; 4000]; 45];
+        utterances.originals[7].truncate(2000);
+        evaluation.measure_model(&utterances, None).unwrap();
+        let SpeechEvaluation {
+            values, intervals, ..
+        } = evaluation.results;
+        assert_eq!(values["digits_speaker_similarity"], 0.625);
+        assert_eq!(intervals["digits_speaker_similarity"], [0.5, 0.75]);
+        // More than a third of the resamples lack the short recording.
+        assert_eq!(values["digits_longest_ratio"], 2.0);
+        assert_eq!(intervals["digits_longest_ratio"], [1.0, 2.0]);
+        assert!(!dir.path().join("digits-voices-003.wav").exists());
     }
 
     /// A second recognizer does not hear speech of voices whose recordings it hears wrong.
