@@ -213,6 +213,8 @@ fn is_measured(path: &Path, sample: SampleOptions) {
     );
     let counts = [
         "hard_texts",
+        "hard_texts_beyond",
+        "longest_trained_text",
         "texts_said",
         "texts_refused",
         "latents_a_second",

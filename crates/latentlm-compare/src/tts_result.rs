@@ -1,6 +1,6 @@
 //! The result of the comparison on speech: measurements with their intervals, tables, a figure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use latentlm_eval::{Series, SpeechEvaluation, bar_chart, line_chart, stack};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,9 @@ const JUDGED: [(&str, &str, &str); 5] = [
 ];
 /// Parts of the names of measurements that are in the file only.
 const LEFT_OUT: [&str; 2] = ["_character_error_rate_", "_understood_"];
+
+/// Ends of the names of what was measured apart: in hard texts that are not longer than those of the training, and in longer ones.
+pub(crate) const PARTS: [&str; 2] = ["_within", "_beyond"];
 
 /// Beginning of the names of what a second recognizer hears.
 const SECOND: &str = "second_";
@@ -194,6 +197,7 @@ impl TtsComparison {
             }
             text += &row(&cells);
         }
+        text += &self.hard_texts();
         text += &self.recognizers();
         let missing = JUDGED.iter().filter(|(_, part, _)| !has(&measured, part));
         let missing = missing.map(|(what, _, options)| format!("{what} ({options})"));
@@ -202,6 +206,31 @@ impl TtsComparison {
             text += &format!("\nNot measured: {}.\n", missing.join("; "));
         }
         text
+    }
+
+    /// How many of the hard texts are longer than those of the training; empty if it is not known.
+    fn hard_texts(&self) -> String {
+        let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for own in &self.models {
+            let counts = ["hard_texts", "hard_texts_beyond", "longest_trained_text"];
+            let [Some(all), Some(beyond), Some(longest)] = counts.map(|name| own.measure(name))
+            else {
+                continue;
+            };
+            let counted = format!(
+                "{all}, of which {beyond} are longer than any text of the training ({longest} characters). Rows that end \
+                 with `beyond` are of these, `within` of the others, and the rest of all."
+            );
+            told.entry(counted).or_default().push(&own.name);
+        }
+        let is_one = told.len() == 1;
+        let lines = told.into_iter().map(|(counted, models)| {
+            if is_one {
+                return format!("\nHard texts: {counted}\n");
+            }
+            format!("\nHard texts of {}: {counted}\n", models.join(", "))
+        });
+        lines.collect()
     }
 
     /// How many recognizers listened, and where a second one counts; empty if nobody listened.
@@ -313,7 +342,7 @@ impl TtsComparison {
             }
         }
         let measured = self.measured();
-        for &name in measured.iter().filter(|name| is_judged(name)) {
+        for &name in measured.iter().filter(|name| is_drawn(name)) {
             let words = name.replace('_', " ");
             let bars = self.models.iter();
             let bars = bars.filter_map(|own| Some((own.name.clone(), own.measure(name)?)));
@@ -370,10 +399,12 @@ fn name_of_recordings(name: &str) -> Option<String> {
     Some(format!("{measure}_original"))
 }
 
-/// Whether a listener's measurement is of a model's speech, and not of recordings or their reconstructions.
-fn is_judged(name: &str) -> bool {
+/// Whether a listener's measurement has charts: if it is of a model's speech, and not of recordings, their reconstructions, or a
+/// part of what another one is of.
+fn is_drawn(name: &str) -> bool {
     let of_others = ["_original", "_codec", "_of_same", "_of_different"];
-    let is_own = !of_others.iter().any(|ending| name.ends_with(ending));
+    let mut others = of_others.iter().chain(&PARTS);
+    let is_own = !others.any(|ending| name.ends_with(ending));
     is_own && JUDGED.iter().any(|(_, part, _)| name.contains(part))
 }
 
@@ -510,6 +541,57 @@ mod tests {
         assert!(figure.contains("backbone steps a second"), "{figure}");
         assert!(!figure.contains("similarity of same"), "{figure}");
         assert!(figure.contains("recordings"), "{figure}");
+    }
+
+    /// One line if the models said the same texts, else one for each number.
+    #[test]
+    fn a_table_says_how_many_hard_texts_are_long() {
+        let mut models = vec![
+            heard("latentlm-7.5", 7.5, 75.0),
+            heard("rival-1", 75.0, 0.0),
+        ];
+        let tables = |models: &[SpeechModelResult]| {
+            let models = models.to_vec();
+            TtsComparison { models }.tables()
+        };
+        assert!(!tables(&models).contains("Hard texts"), "an older version");
+        for own in &mut models {
+            let evaluation = &mut own.evaluation;
+            for (name, value) in [
+                ("hard_texts", 500.0),
+                ("hard_texts_beyond", 167.0),
+                ("longest_trained_text", 93.0),
+                ("hard_words_dropped_beyond", 0.5),
+                ("hard_without_end_beyond", 9.0),
+            ] {
+                evaluation.values.insert(name.into(), value);
+                let interval = [0.5 * value, 2.0 * value];
+                evaluation.intervals.insert(name.into(), interval);
+            }
+        }
+        let table = tables(&models);
+        for part in [
+            "\nHard texts: 500, of which 167 are longer than any text of the training (93 characters). Rows that end with \
+             `beyond` are of these, `within` of the others, and the rest of all.\n",
+            "| hard words dropped | 0.250 (0.125 to 0.500) | 0.250 (0.125 to 0.500) |  |\n\
+             | hard words dropped beyond | 0.500 (0.250 to 1.000) | 0.500 (0.250 to 1.000) |",
+        ] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+        assert_eq!(models[0].without_end(), Some(12.5), "counted once");
+        let figure = TtsComparison {
+            models: models.clone(),
+        };
+        assert!(!figure.figure().contains("dropped beyond"));
+        let values = &mut models[1].evaluation.values;
+        values.insert("hard_texts".into(), 498.0);
+        let table = tables(&models);
+        for part in [
+            "\nHard texts of latentlm-7.5: 500, of which 167",
+            "\nHard texts of rival-1: 498, of which 167",
+        ] {
+            assert!(table.contains(part), "{part}: {table}");
+        }
     }
 
     /// Rows of the second recognizer stand beside its recordings; where it does not count, these have the only row.

@@ -18,10 +18,36 @@ const ENDS: [char; 3] = ['.', '?', '!'];
 /// Texts whose sounds are in memory at once.
 const AT_ONCE: usize = 64;
 
+/// Some of the hard texts.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// End of the names of its measurements.
+    ending: &'static str,
+    /// Numbers of its texts.
+    places: Vec<usize>,
+}
+
+impl Part {
+    /// The part of all texts, then those of at most `longest` characters and the longer ones, if there are both.
+    fn of(texts: &[String], longest: usize) -> Vec<Self> {
+        let all: Vec<usize> = (0..texts.len()).collect();
+        let is_beyond = |place: &usize| texts[*place].chars().count() > longest;
+        let (beyond, within): (Vec<usize>, Vec<usize>) = all.iter().copied().partition(is_beyond);
+        let mut parts = vec![("", all)];
+        if !beyond.is_empty() && !within.is_empty() {
+            parts.extend([("_within", within), ("_beyond", beyond)]);
+        }
+        let parts = parts.into_iter();
+        parts
+            .map(|(ending, places)| Self { ending, places })
+            .collect()
+    }
+}
+
 impl<S: Speaker> Evaluation<'_, S> {
     /// Says texts on which models stumble, made of words and sentences of the corpus. Counts those that do not end by
-    /// themselves, and with an open recognizer the words that are not as they should be. Texts that the model can't say are
-    /// left out and counted as refused.
+    /// themselves, and with an open recognizer the words that are not as they should be, also apart for texts that are longer
+    /// than any text of the training. Texts that the model can't say are left out and counted as refused.
     pub(super) fn measure_hard_texts(&mut self, data: &SpeechData) -> Result<()> {
         let options = self.options;
         if options.hard_texts == 0 {
@@ -46,32 +72,58 @@ impl<S: Speaker> Evaluation<'_, S> {
             }
         }
         self.put_cut(KIND, &cut);
+        let trained = data.texts();
+        let longest = trained.iter().map(|text| text.chars().count()).max();
+        let parts = self.put_lengths(&texts, &cut, longest.unwrap_or(0));
         let Some(listener) = &options.judges.open_recognizer else {
             return Ok(());
         };
         self.tell(&format!("recognizing {} hard texts", texts.len()))?;
         let heard = listener.listen(KIND, &files)?;
         self.list(KIND, "model", &texts, &heard)?;
-        self.put_slips(&texts, &heard);
+        for part in &parts {
+            self.put_slips(part, &texts, &heard);
+        }
         Ok(())
     }
 
-    /// Adds the shares of wrong, dropped, doubled and inserted words.
-    fn put_slips(&mut self, texts: &[String], heard: &[String]) {
+    /// Adds how many texts are longer than `longest` characters, the longest text of the training, and how many of each part did
+    /// not end by themselves. Returns the parts.
+    pub(super) fn put_lengths(
+        &mut self,
+        texts: &[String],
+        cut: &[usize],
+        longest: usize,
+    ) -> Vec<Part> {
+        self.put("longest_trained_text", longest as f64);
+        let beyond = texts.iter().filter(|text| text.chars().count() > longest);
+        self.put(format!("{KIND}_texts_beyond"), beyond.count() as f64);
+        let parts = Part::of(texts, longest);
+        // The first one is of all texts.
+        for Part { ending, places } in &parts[1..] {
+            let cut: Vec<usize> = places.iter().map(|&place| cut[place]).collect();
+            self.put_sum(format!("{KIND}_without_end{ending}"), &cut);
+        }
+        parts
+    }
+
+    /// Adds the shares of wrong, dropped, doubled and inserted words of some texts.
+    pub(super) fn put_slips(&mut self, part: &Part, texts: &[String], heard: &[String]) {
         let (mut errors, mut slips) = (Vec::new(), Vec::new());
-        for (text, heard) in texts.iter().zip(heard) {
-            let expected = words(text);
-            let heard = heard_words(&expected, heard);
+        for &place in &part.places {
+            let expected = words(&texts[place]);
+            let heard = heard_words(&expected, &heard[place]);
             errors.push(edit_rate(&expected, &heard));
             slips.push(Slips::count(&expected, &heard, None));
         }
-        self.put_rate(format!("{KIND}_word_error_rate_model"), &errors);
+        let ending = part.ending;
+        self.put_rate(format!("{KIND}_word_error_rate_model{ending}"), &errors);
         for (measure, counts) in [
             ("dropped", counts(&slips, |own| own.dropped)),
             ("doubled", counts(&slips, |own| own.doubled)),
             ("inserted", counts(&slips, |own| own.inserted)),
         ] {
-            self.put_rate(format!("{KIND}_words_{measure}"), &counts);
+            self.put_rate(format!("{KIND}_words_{measure}{ending}"), &counts);
         }
     }
 }
@@ -127,6 +179,25 @@ fn sentence(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Characters count, not bytes: `é` has two of these. A text as long as the longest one is within.
+    #[test]
+    fn texts_beyond_training_are_told_apart() {
+        let texts = ["éé", "abc", "a", "abcd"].map(str::to_owned);
+        let part = |ending, places: &[usize]| Part {
+            ending,
+            places: places.to_vec(),
+        };
+        let all = part("", &[0, 1, 2, 3]);
+        let apart = vec![
+            part("", &[0, 1, 2, 3]),
+            part("_within", &[0, 2]),
+            part("_beyond", &[1, 3]),
+        ];
+        assert_eq!(Part::of(&texts, 2), apart);
+        assert_eq!(Part::of(&texts, 4), [part("", &[0, 1, 2, 3])]);
+        assert_eq!(Part::of(&texts, 0), [all]);
+    }
 
     #[test]
     fn texts_are_written_like_sentences() {

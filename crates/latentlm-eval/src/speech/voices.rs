@@ -466,7 +466,13 @@ mod tests {
         let measured = measured(dir.path());
         assert!(measured.values.len() > 40, "{measured:?}");
         for (name, value) in &measured.values {
-            let counts = ["hard_texts", "texts_said", "texts_refused"];
+            let counts = [
+                "hard_texts",
+                "hard_texts_beyond",
+                "longest_trained_text",
+                "texts_said",
+                "texts_refused",
+            ];
             if counts.contains(&&name[..]) || name.ends_with("_recognizers") {
                 continue;
             }
@@ -559,12 +565,61 @@ mod tests {
         }
     }
 
+    /// Three texts of at most five characters, and two longer ones that fare worse.
+    #[test]
+    fn robustness_beyond_training_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (options, device) = (options(SpeechJudges::default()), Device::default());
+        let speaker = parrot(&device);
+        let mut evaluation = evaluation(&speaker, &options, &device, dir.path());
+        let said = [
+            ("one", "one", 0),
+            ("red red red red", "red red", 1),
+            ("a b", "a", 0),
+            ("one two three four", "one two two three four", 1),
+            ("two", "two", 0),
+        ];
+        let texts = said.map(|(text, _, _)| text.to_owned());
+        let heard = said.map(|(_, heard, _)| heard.to_owned());
+        let parts = evaluation.put_lengths(&texts, &said.map(|(_, _, cut)| cut), 5);
+        for part in &parts {
+            evaluation.put_slips(part, &texts, &heard);
+        }
+        let SpeechEvaluation {
+            values, intervals, ..
+        } = evaluation.results;
+        for (name, expected) in [
+            ("longest_trained_text", 5.0),
+            ("hard_texts_beyond", 2.0),
+            ("hard_without_end_within", 0.0),
+            ("hard_without_end_beyond", 2.0),
+            // Of 12 words two are missing in one text, and one in another.
+            ("hard_words_dropped", 3.0 / 12.0),
+            ("hard_words_dropped_within", 1.0 / 4.0),
+            ("hard_words_dropped_beyond", 2.0 / 8.0),
+            ("hard_words_doubled_within", 0.0),
+            ("hard_words_doubled_beyond", 1.0 / 8.0),
+            ("hard_word_error_rate_model", 4.0 / 12.0),
+            ("hard_word_error_rate_model_within", 1.0 / 4.0),
+            ("hard_word_error_rate_model_beyond", 3.0 / 8.0),
+        ] {
+            assert_eq!(values.get(name), Some(&expected), "{name}: {values:?}");
+        }
+        // One of the two texts, twice, or the other.
+        let interval = intervals["hard_words_dropped_beyond"];
+        assert_eq!(interval, [0.0, 0.5]);
+    }
+
     /// The recognizer hears one word in each text. None of them is `three` alone, so that words are dropped.
     #[test]
     fn hard_texts_are_counted() {
         let dir = tempfile::tempdir().unwrap();
         let measured = measured(dir.path());
         assert_eq!(measured.values["hard_texts"], 6.0);
+        // All hard texts are longer than `one` and `two`, and none is of another part.
+        assert_eq!(measured.values["longest_trained_text"], 3.0);
+        assert_eq!(measured.values["hard_texts_beyond"], 6.0);
+        assert!(!measured.values.contains_key("hard_without_end_beyond"));
         assert_eq!(measured.values["hard_without_end"], 0.0);
         assert_eq!(measured.values["hard_words_doubled"], 0.0);
         let dropped = measured.values["hard_words_dropped"];
