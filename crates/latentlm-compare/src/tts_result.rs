@@ -480,6 +480,75 @@ mod tests {
         assert!(tables.contains(row), "{tables}");
     }
 
+    /// The page that says what is printed.
+    fn page() -> String {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compare/tts.md");
+        std::fs::read_to_string(page).unwrap()
+    }
+
+    /// First cells of the rows of its table that begins with this one.
+    fn explained(head: &str) -> Vec<String> {
+        let page = page();
+        let lines = page
+            .lines()
+            .skip_while(|line| !line.starts_with(&format!("| {head} |")));
+        let rows = lines.skip(2).take_while(|line| line.starts_with("| "));
+        let cells = rows.filter_map(|row| row[2..].split(" | ").next());
+        cells.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_column_is_explained() {
+        let columns = TtsComparison::columns().map(|column| column.name);
+        let labels = ["model", "parameters", "training steps"];
+        assert_eq!(explained("column"), [&labels[..], &columns].concat());
+    }
+
+    /// Names of all shapes: a beginning, a measure, and of what it is.
+    #[test]
+    fn every_row_is_explained() {
+        let beginnings = explained("beginning").join(", ");
+        let beginnings: Vec<&str> = beginnings.split(", ").collect();
+        let measures = explained("measure");
+        for name in [
+            "codec_mel_distance_db",
+            "codec_pesq",
+            "codec_si_sdr_db",
+            "codec_stoi",
+            "continued_similarity_of_same",
+            "continued_speaker_similarity",
+            "dates_doubled_behind_prompt",
+            "digits_words_behind_prompt",
+            "hard_without_end_beyond",
+            "hard_word_error_rate_model_within",
+            "hard_words_doubled",
+            "hard_words_dropped_beyond",
+            "hard_words_inserted",
+            "held_out_voices_similarity_of_different",
+            "letters_longest_ratio",
+            "numbers_dropped_behind_prompt",
+            "numbers_length_ratio",
+            "numbers_word_error_rate_prompted",
+            "recordings_naturalness_codec",
+            "second_continued_word_error_rate_model",
+            "seen_voices_naturalness_original",
+            "trained_word_error_rate_codec",
+            "words_without_end",
+        ] {
+            let words = name.replace('_', " ");
+            let begins = beginnings.iter().any(|own| words.starts_with(own));
+            let is_measure = measures.iter().any(|own| words.contains(own.as_str()));
+            assert!(begins && is_measure, "{name}: {beginnings:?} {measures:?}");
+        }
+        for name in ["first audio ms", "real time factor", "texts cut"] {
+            assert!(measures.iter().any(|own| own == name), "{name}");
+        }
+        let page = page();
+        for end in ["original", "codec", "model", "prompted", "within", "beyond"] {
+            assert!(page.contains(&format!("`{end}`")), "{end}");
+        }
+    }
+
     #[test]
     fn codebooks_are_listed_with_their_sizes() {
         let mut rival = result("rival-1", 75.0, 0.0);

@@ -331,6 +331,21 @@ mod tests {
     }
 
     #[test]
+    fn claims_and_checks_are_explained() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/compare/tts.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let claims = CLAIMS.iter().map(|claim| claim.words);
+        let checks = CHECKS.iter().map(|(words, _)| *words);
+        let rows = claims.chain(checks).chain(["ten times fewer steps"]);
+        for words in rows {
+            assert!(page.contains(&format!("\n| {words} | ")), "{words}");
+        }
+        for (words, _) in COUNTS {
+            assert!(page.contains(&format!("`{words}`")), "{words}");
+        }
+    }
+
+    #[test]
     fn rivals_are_good_or_not() {
         let mut first = measured(model("latentlm-25", 25.0, 250.0), "codec_stoi", 0.9);
         first = measured(first, "codec_pesq", 3.0);
