@@ -509,11 +509,11 @@ mod tests {
             (4, &[3], &[1], &[3]),
         ] {
             let model = model_of(config(group).with_aligned(true), &device);
-            let document = FirstCodes {
+            let untold = FirstCodes {
                 said: &said,
                 ..document(&text, &codes)
             };
-            let packed = model.pack(std::slice::from_ref(&document));
+            let packed = model.pack(std::slice::from_ref(&untold));
             assert_eq!(packed.said, read, "groups of {group}");
             assert_eq!(packed.told, told, "groups of {group}");
             assert_eq!(packed.said_next, next, "groups of {group}");

@@ -14,7 +14,10 @@ use crate::read_count::ReadCount;
 use crate::sheet::Sheets;
 use crate::stop::{Stop, check_stop};
 
-/// Decodes every sample. Returns width and height in pixels, or the error, in the order of the entries.
+/// Width and height in pixels, or why a sample can't be decoded.
+pub(crate) type Size = Result<(u32, u32), DataError>;
+
+/// Decodes every sample. Returns their sizes in the order of the entries.
 ///
 /// # Errors
 /// [`DataError::Stopped`] if a stop came.
@@ -22,7 +25,7 @@ pub(crate) fn verify(
     entries: &[Entry],
     sheets: &Sheets,
     options: &ReadOptions,
-) -> Result<Vec<Result<(u32, u32), DataError>>, DataError> {
+) -> Result<Vec<Size>, DataError> {
     on_all_threads(entries, |entry| size(entry, sheets, options))
 }
 

@@ -148,6 +148,7 @@ impl SpeechDataset {
             mut clips,
             mut skipped,
             faults,
+            ..
         } = corpus::list(path, bounds)?;
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);

@@ -361,8 +361,8 @@ fn what_is_untold_is_read_and_not_learned() {
         ))
     });
     let behind = nats.clone().narrow(0, 2, 3).mean();
-    assert_close("behind the prompt", untold.token, behind, 1e-5);
-    assert_close("all", silent.token, nats.mean(), 1e-5);
+    assert_close("behind the prompt", untold.token.clone(), behind, 1e-5);
+    assert_close("all", silent.token.clone(), nats.mean(), 1e-5);
     let [own, other] = [untold, silent].map(|loss| loss.diffusion[0].clone());
     assert_close("diffusion", own, other, 1e-6);
 }
