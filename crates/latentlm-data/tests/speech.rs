@@ -243,9 +243,9 @@ fn what_is_no_corpus_is_one_clear_line() {
     assert!(open().to_string().contains("line 1"), "{}", open());
     lines(
         dir.path(),
-        &[r#"{"audio": "a.wav", "text": "a", "split": "dev"}"#],
+        &[r#"{"audio": "a.wav", "text": "a", "split": "later"}"#],
     );
-    assert!(open().to_string().contains("split `dev`"), "{}", open());
+    assert!(open().to_string().contains("split `later`"), "{}", open());
     let gone = dir.path().join("gone");
     let missing = SpeechDataset::open(&gone, SPEC, Split::Train).unwrap_err();
     assert!(missing.to_string().contains("gone"), "{missing}");

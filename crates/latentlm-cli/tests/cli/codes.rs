@@ -144,7 +144,13 @@ fn speech_is_compared() {
     let before = written();
     succeed(dir, &words("compare tts --progress silent --resume"));
     assert_eq!(written(), before, "neither trained nor measured again");
+    compared_models_are_of_use(dir);
+    small_weights_are_for_latentlm(dir);
+    rivals_speak_into_pipes(dir);
+}
 
+/// They speak, are evaluated alone, continue a voice, and their codec writes codes.
+fn compared_models_are_of_use(dir: &Path) {
     for (run, rate) in [
         ("rival-1", "\"frames_a_second\": 37.5"),
         ("latentlm-18.75", "\"latents_a_second\": 18.75"),
@@ -169,8 +175,6 @@ fn speech_is_compared() {
     let codec = "codec encode --run runs/compare-tts/rival-codec corpus/0.wav codes.safetensors";
     let told = succeed(dir, &words(codec));
     assert!(told.contains("frames of 3 codes"), "{told}");
-    small_weights_are_for_latentlm(dir);
-    rivals_speak_into_pipes(dir);
 }
 
 /// Two sentences are as long in a pipe as in a file, and in two files without the pause of a quarter of a second.

@@ -4,7 +4,6 @@
 //!
 //! The tests try a sample of the cases, `cargo xtask sweep` all of them.
 
-use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,9 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use latentlm_pipelines::{ImageRecipe, MllmRecipe, Recipe, SpeechRecipe, VideoRecipe};
-use serde_json::Value;
 
-use crate::kills::below;
+use self::numbers::check_numbers;
 use crate::pictures::SMALL;
 use crate::{BINARY, mllm, pictures, speech, video};
 
@@ -164,89 +162,8 @@ fn absurd_comparisons_are_refused_or_trained() {
 }
 
 #[cfg(feature = "compare")]
-mod comparisons {
-    use latentlm_compare::{CompareMllmRecipe, CompareRecipe, CompareTtsRecipe, SigmaRecipe};
-
-    use super::*;
-
-    const IMAGE: Kind = Kind {
-        command: "compare image",
-        table: "image.",
-        compared: &[
-            "image.lm_train.sample_every=2",
-            "evaluate.samples=4",
-            "evaluate.parameter_tolerance=1000",
-            "dit.width=32",
-            "dit.depth=1",
-            "dit.heads=2",
-            "transfusion.width=32",
-            "transfusion.depth=1",
-            "transfusion.heads=2",
-            "vq.width=32",
-            "vq.depth=1",
-            "vq.heads=2",
-            "vq.codes=16",
-            "vq.restart_every=2",
-        ],
-        ..IMAGES
-    };
-    const TEXT_AND_PICTURES: Kind = Kind {
-        command: "compare mllm",
-        table: "mllm.",
-        compared: &[
-            "mllm.lm_train.sample_every=2",
-            "evaluate.samples=4",
-            "evaluate.parameter_tolerance=1000",
-            "transfusion.width=32",
-            "transfusion.depth=1",
-            "transfusion.heads=2",
-            "vq.width=32",
-            "vq.depth=1",
-            "vq.heads=2",
-            "vq.codes=16",
-        ],
-        ..MLLM
-    };
-    const SIGMA: Kind = Kind {
-        command: "compare sigma",
-        table: "image.",
-        compared: &["noise_stds=[0.5]", "samples=4"],
-        ..IMAGES
-    };
-    const VOICES: Kind = Kind {
-        command: "compare tts",
-        table: "speech.",
-        compared: &[
-            "minutes=0",
-            "frames_per_latent=[1]",
-            "numbers_per_frame=4",
-            "groups=[1]",
-            "evaluate.samples=2",
-            "evaluate.hard_texts=3",
-            "evaluate.parameter_tolerance=1000",
-            "rival.codebooks=3",
-            "rival.entries=4",
-            "rival.latent_dim=4",
-            "rival.width=32",
-            "rival.depth=1",
-            "rival.heads=2",
-            "rival.kv_heads=1",
-            "rival.parallel_width=32",
-            "rival.parallel_depth=1",
-            "rival.parallel_heads=2",
-            "rival.parallel_kv_heads=1",
-        ],
-        ..SPEECH
-    };
-
-    /// Of the other comparisons no absurd value is taken but in the table that they train.
-    pub fn sweep() {
-        Sweep::of::<CompareRecipe>(&IMAGE).run();
-        Sweep::of::<CompareMllmRecipe>(&TEXT_AND_PICTURES).run();
-        Sweep::of::<SigmaRecipe>(&SIGMA).run();
-        Sweep::of::<CompareTtsRecipe>(&VOICES).run();
-    }
-}
+mod comparisons;
+mod numbers;
 
 /// The corpus without its broken recording, which `data.max_broken=0` rightly refuses.
 fn whole_corpus(folder: &Path) {
@@ -533,68 +450,6 @@ fn one_error(status: ExitStatus, text: &str) -> Result<String, String> {
         [error] if status.code().is_some() && !text.contains("panicked") => Ok(error.into()),
         _ => Err(format!("{status}: {text}")),
     }
-}
-
-/// Whether two steps of both stages, of a comparison of every model, are in the logs of a run, and all numbers are finite.
-/// JSON has `null` for others. A comparison may have measured too little for a number.
-fn check_numbers(run: &Path, is_comparison: bool) -> Result<(), String> {
-    let logs = below(run).into_iter();
-    let logs = logs.filter(|path| path.ends_with("metrics.jsonl"));
-    let (mut stages, mut steps) = (BTreeSet::new(), BTreeSet::new());
-    for log in logs {
-        let text = fs::read_to_string(&log).map_err(|error| error.to_string())?;
-        for line in text.lines() {
-            let numbers: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
-            let Some(numbers) = numbers.as_object() else {
-                return Err(format!("no object: {line}"));
-            };
-            let is_step = numbers.contains_key("gradient_norm");
-            if (is_step || !is_comparison) && numbers.values().any(Value::is_null) {
-                return Err(format!("a number that is not finite: {line}"));
-            }
-            if is_step {
-                stages.insert(numbers["stage"].to_string());
-                steps.insert(format!("{} {}", numbers["stage"], numbers["step"]));
-            }
-        }
-    }
-    if !is_comparison {
-        stages = [r#""codec""#, r#""lm""#].map(String::from).into();
-    }
-    let two = |stage: &String| [1, 2].map(|step| format!("{stage} {step}"));
-    let expected: BTreeSet<String> = stages.iter().flat_map(two).collect();
-    if stages.len() > 1 && steps == expected {
-        Ok(())
-    } else {
-        Err(format!("steps in the logs: {steps:?}"))
-    }
-}
-
-#[test]
-fn numbers_of_a_log_are_checked() {
-    let dir = tempfile::tempdir().unwrap();
-    let line = |stage: &str, step: u64, norm: &str| {
-        format!("{{\"stage\": \"{stage}\", \"step\": {step}, \"gradient_norm\": {norm}}}\n")
-    };
-    let whole = line("codec", 1, "0.5") + &line("codec", 2, "0.5") + &line("lm", 1, "0.5");
-    let log = dir.path().join("metrics.jsonl");
-    fs::write(&log, &whole).unwrap();
-    let check = |is_comparison| check_numbers(dir.path(), is_comparison);
-    assert!(check(false).unwrap_err().contains("steps in"));
-    fs::write(&log, whole.clone() + &line("lm", 2, "null")).unwrap();
-    let told = check(false).unwrap_err();
-    assert!(told.contains("not finite"), "{told}");
-    let whole = whole + &line("lm", 2, "0.5");
-    fs::write(&log, &whole).unwrap();
-    check(false).unwrap();
-    // Of a comparison each stage that there is, and measurements that are no steps.
-    let measured = "{\"stage\": \"lm\", \"step\": 2, \"frechet_distance\": null}\n";
-    let rival = line("vq", 1, "0.5");
-    fs::write(&log, whole.clone() + measured + &rival).unwrap();
-    assert!(check(true).unwrap_err().contains("steps in"));
-    fs::write(&log, whole + measured + &rival + &line("vq", 2, "0.5")).unwrap();
-    check(true).unwrap();
-    assert!(check(false).unwrap_err().contains("not finite"));
 }
 
 #[test]

@@ -4,10 +4,12 @@ use std::fs;
 
 use hound::SampleFormat;
 use latentlm_data::Split;
-use latentlm_data::speech::{SpeechDataset, check_speech, read_audio, wav_bytes};
+use latentlm_data::speech::{
+    SpeechBounds, SpeechDataset, check_speech, check_speech_within, read_audio, wav_bytes,
+};
 
 use crate::corpora::recording;
-use crate::{RATE, fixture, metadata, open, put, tone};
+use crate::{RATE, SPEC, fixture, metadata, open, put, tone};
 
 #[test]
 fn recordings_without_sound_are_left_out_by_name() {
@@ -234,4 +236,52 @@ fn panics_of_decoders_are_errors_of_the_file() {
     let set = open(dir.path(), Split::Train);
     let read = (0..set.len()).filter(|index| set.get(*index).is_ok());
     assert_eq!(read.count(), 1);
+}
+
+#[test]
+fn recordings_outside_of_the_folder_are_read_only_where_that_is_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("corpus");
+    recording(&dir.path().join("far.wav"), 0.1);
+    recording(&folder.join("near.wav"), 0.1);
+    let far = dir.path().join("far.wav");
+    let near = folder.join("near.wav");
+    let outside = SpeechBounds {
+        outside: true,
+        ..SpeechBounds::default()
+    };
+    for (name, allowed) in [
+        ("../far.wav", false),
+        ("x/../../far.wav", false),
+        (far.to_str().unwrap(), false),
+        ("x/../near.wav", true),
+        (near.to_str().unwrap(), true),
+    ] {
+        fs::create_dir_all(folder.join("x")).unwrap();
+        let lines = format!("{{\"audio\": {name:?}, \"text\": \"a\", \"split\": \"train\"}}");
+        put(&folder.join("metadata.jsonl"), lines.as_bytes());
+        let opened = SpeechDataset::open(&folder, SPEC, Split::Train);
+        match (opened, allowed) {
+            (Ok(set), true) => assert_eq!(set.len(), 1, "{name}"),
+            (Err(error), false) => {
+                let message = error.to_string();
+                assert!(
+                    message.contains("line 1: ") && message.contains("leads out of"),
+                    "{message}"
+                );
+                let key = "data.outside=true (of `data check`: --outside) allows that";
+                assert!(message.contains(key), "{message}");
+            }
+            (opened, _) => panic!("{name}: {opened:?}"),
+        }
+        let set = SpeechDataset::open_within(&folder, SPEC, Split::Train, outside).unwrap();
+        assert_eq!(set.get(0).unwrap().samples.len(), 1600, "{name}");
+        let problems = |bounds| check_speech_within(&folder, bounds).unwrap().problems;
+        let strict = problems(SpeechBounds::default());
+        let told = strict
+            .iter()
+            .any(|problem| problem.what.contains("leads out of"));
+        assert_eq!(told, !allowed, "{name}: {strict:?}");
+        assert!(problems(outside).iter().all(|p| !p.what.contains("leads")));
+    }
 }

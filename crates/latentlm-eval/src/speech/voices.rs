@@ -204,8 +204,7 @@ impl<S: Speaker> Evaluation<'_, S> {
     }
 }
 
-#[cfg(test)]
-#[cfg(unix)]
+#[cfg(all(test, unix))]
 mod tests {
     use std::path::Path;
 
